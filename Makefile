@@ -9,8 +9,6 @@ NETS := $(sort $(wildcard */net.py))
 REAL_CAFFE := ../shared/bin/install-real-caffe
 BVLC_PYTHON ?= $(if $(wildcard .bvlc/python),$(CURDIR)/.bvlc/python)
 
-export PYTHONDONTWRITEBYTECODE = 1
-
 help:  ## this list
 	@grep -hE '^[a-z0-9]+:.*##' Makefile | awk -F ':.*## *' '{printf "  make %-10s %s\n", $$1, $$2}'
 
@@ -54,10 +52,6 @@ proto: $(VENV)/installed  ## torchcaffe/proto/caffe_pb2.py from caffe.proto
 	$(PY) -m pip install --quiet grpcio-tools==1.85.1
 	$(PY) -m grpc_tools.protoc -I. --python_out=. torchcaffe/proto/caffe.proto
 
-lock: $(VENV)/installed  ## requirements.lock anew, from pyproject.toml (torch stays as pinned there)
-	$(PY) -m pip install --quiet uv
-	$(PY) tests/lock.py
-
 bvlc:
 	@test -n "$(BVLC_PYTHON)" || test ! -x $(REAL_CAFFE) || $(REAL_CAFFE) .bvlc
 	@test -n "$(BVLC_PYTHON)" || test -x .bvlc/python || { echo "No real Caffe: say make parity BVLC_PYTHON=/path/to/a/python" \
@@ -66,4 +60,4 @@ bvlc:
 clean:  ## what make itself made: environments and caches; no weights, no data
 	rm -rf $(VENV) .python27 .pytest_cache .ruff_cache
 
-.PHONY: help demo test parity goldens nets bench lint venv python27 proto lock bvlc clean
+.PHONY: help demo test parity goldens nets bench lint venv python27 proto bvlc clean
