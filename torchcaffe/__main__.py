@@ -1,0 +1,248 @@
+"""The `caffe` command: python -m torchcaffe train|test|time, with the flags and exit codes of tools/caffe.cpp.
+
+Flags take one dash or two, and their value after a space or an equals sign. Exit codes: 0 also for early stop and for
+usage, 1 for a flag that is unknown or has a bad value and for an exception in a Python layer, 134 (as an abort) for
+whatever Caffe's CHECKs would refuse.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time as clock
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+from torchcaffe import common, files, log
+from torchcaffe.errors import CaffeError
+from torchcaffe.log import number
+from torchcaffe.net import Net
+from torchcaffe.proto import caffe_pb2
+from torchcaffe.sgd_solver import get_solver
+from torchcaffe.solver import SolverAction, output_lines
+
+FLAGS: dict[str, tuple[str | int, str]] = {  # name -> default, help
+    "gpu": ("", "Run in GPU mode on this device id; 'all' where there is one GPU."),
+    "solver": ("", "The solver definition protocol buffer text file."),
+    "model": ("", "The model definition protocol buffer text file."),
+    "phase": ("", "Network phase (TRAIN or TEST). Only used for 'time'."),
+    "level": (0, "Network level."),
+    "stage": ("", "Network stages (not to be confused with phase), separated by ','."),
+    "snapshot": ("", "The snapshot solver state to resume training."),
+    "weights": ("", "The pretrained weights to initialize finetuning, separated by ','. Not together with snapshot."),
+    "iterations": (50, "The number of iterations to run."),
+    "sigint_effect": ("stop", "What SIGINT does in training: snapshot, stop or none."),
+    "sighup_effect": ("snapshot", "What SIGHUP does in training: snapshot, stop or none."),
+}
+
+
+class FlagError(Exception):
+    """A flag nobody knows, or a value it cannot take."""
+
+
+def parse_flags(argv: list[str]) -> tuple[SimpleNamespace, list[str]]:
+    """Flags (with defaults) and the remaining words, as gflags reads them; FlagError for a bad one."""
+    flags, words = {name: default for name, (default, _) in FLAGS.items()}, []
+    args = iter(argv)
+    for arg in args:
+        if arg == "--":
+            words.extend(args)
+        elif not arg.startswith("-") or arg == "-":
+            words.append(arg)
+        else:
+            name, equals, value = arg.lstrip("-").partition("=")
+            if name not in FLAGS:
+                raise FlagError("unknown command line flag '%s'" % name)
+            if not equals:
+                value = next(args, None)
+                if value is None:
+                    raise FlagError("flag '%s' is missing its argument" % name)
+            if isinstance(FLAGS[name][0], int):
+                try:
+                    value = int(value)
+                except ValueError:
+                    raise FlagError("illegal value '%s' specified for int32 flag '%s'" % (value, name)) from None
+            flags[name] = value
+    return SimpleNamespace(**flags), words
+
+
+def train(flags: SimpleNamespace) -> None:
+    """Train or finetune a model."""
+    _want(flags.solver, "Need a solver definition to train.")
+    _want(not (flags.snapshot and flags.weights),
+          "Give a snapshot to resume training or weights to finetune but not both.")
+    param = files.read_solver_text(flags.solver)
+    param.train_state.level = flags.level
+    param.train_state.stage.extend(flags.stage.split(","))
+    gpu = flags.gpu
+    if not gpu and param.HasField("solver_mode") and param.solver_mode == caffe_pb2.SolverParameter.GPU:
+        gpu = str(param.device_id)
+    _set_mode(gpu)
+    get_action = _catch_signals({signal.SIGHUP: flags.sighup_effect, signal.SIGINT: flags.sigint_effect})
+    if flags.snapshot or flags.weights:
+        del param.weights[:]
+    if flags.weights:
+        param.weights.append(flags.weights)
+    solver = get_solver(param)
+    solver.get_action = get_action
+    if flags.snapshot:
+        log.info("Resuming from %s" % flags.snapshot)
+        solver.restore(flags.snapshot)
+    log.info("Starting Optimization")
+    solver.solve()
+    log.info("Optimization Done.")
+
+
+def test(flags: SimpleNamespace) -> None:
+    """Score a model."""
+    _want(flags.model, "Need a model definition to score.")
+    _want(flags.weights, "Need model weights to score.")
+    _set_mode(flags.gpu)
+    net = _read_net(flags, caffe_pb2.TEST)
+    net.copy_trained_layers_from(flags.weights)
+    log.info("Running for %d iterations." % flags.iterations)
+    loss, sums = np.float32(0), {}
+    for i in range(flags.iterations):
+        loss += np.float32(net.forward_pass())
+        for name, blob in zip(net.outputs, net.output_blobs):
+            scores = blob.value.cpu().numpy()
+            for score in np.ravel(scores):
+                log.info("Batch %d, %s = %s" % (i, name, number(score)))
+            sums[name] = sums.get(name, np.float32(0)) + scores
+    log.info("Loss: %s" % number(loss / np.float32(flags.iterations)))
+    means = [(name, total / np.float32(flags.iterations)) for name, total in sums.items()]
+    for line in output_lines(net, means):
+        log.info(line)
+
+
+def time(flags: SimpleNamespace) -> None:
+    """Benchmark model execution time."""
+    _want(flags.model, "Need a model definition to time.")
+    _want(flags.phase in ("", "TRAIN", "TEST"), 'phase must be "TRAIN" or "TEST"')
+    _set_mode(flags.gpu)
+    net = _read_net(flags, caffe_pb2.TEST if flags.phase == "TEST" else caffe_pb2.TRAIN)
+    log.info("Performing Forward")
+    log.info("Initial loss: %s" % number(net.forward_pass()))
+    log.info("Performing Backward")
+    net.backward_pass()
+    log.info("*** Benchmark begins ***")
+    log.info("Testing for %d iterations." % flags.iterations)
+    layers = range(len(net.layers))
+    forward, backward = np.zeros(len(layers)), np.zeros(len(layers))
+    begin = _now()
+    for j in range(flags.iterations):
+        start = _now()
+        for i in layers:
+            forward[i] += _timed(net.forward_from_to, i, i)
+        for i in reversed(layers):
+            backward[i] += _timed(net.backward_from_to, i, i)
+        log.info("Iteration: %d forward-backward time: %s ms." % (j + 1, number(_now() - start)))
+    total = _now() - begin
+    log.info("Average time per layer: ")
+    for i, name in enumerate(net.layer_names):
+        log.info("%10s\tforward: %s ms." % (name, number(forward[i] / flags.iterations)))
+        log.info("%10s\tbackward: %s ms." % (name, number(backward[i] / flags.iterations)))
+    log.info("Average Forward pass: %s ms." % number(forward.sum() / flags.iterations))
+    log.info("Average Backward pass: %s ms." % number(backward.sum() / flags.iterations))
+    log.info("Average Forward-Backward: %s ms." % number(total / flags.iterations))
+    log.info("Total Time: %s ms." % number(total))
+    log.info("*** Benchmark ends ***")
+
+
+COMMANDS = {"test": test, "time": time, "train": train}
+
+
+def main(argv: list[str]) -> int:
+    """Run one command; returns the exit code."""
+    try:
+        flags, words = parse_flags(argv)
+    except FlagError as e:
+        print("ERROR: %s" % e, file=sys.stderr)
+        return 1
+    if len(words) != 1:
+        print("caffe: command line brew\nusage: python -m torchcaffe <command> <args>\n\ncommands:")
+        for name in ("train", "test", "time"):
+            print("  %-16s%s" % (name, COMMANDS[name].__doc__.lower().rstrip(".")))
+        print("\nflags:")
+        for name, (default, text) in sorted(FLAGS.items()):
+            print("  -%-15s%s (default: %r)" % (name, text, default))
+        return 0
+    try:
+        _want(words[0] in COMMANDS, "Unknown action: %s (known: %s)" % (words[0], ", ".join(COMMANDS)))
+        _want(flags.iterations > 0, "-iterations is %d, wanted 1 or more" % flags.iterations)
+        COMMANDS[words[0]](flags)
+    except CaffeError as e:
+        log.fatal(str(e))
+        return 134
+    return 0
+
+
+def _set_mode(gpu: str) -> None:
+    """CPU, or the GPU of this id."""
+    if not gpu:
+        log.info("Use CPU.")
+        common.set_mode_cpu()
+        return
+    if gpu == "all":
+        ids = list(range(torch.cuda.device_count()))
+        _want(ids, "-gpu all: PyTorch sees no GPU; leave -gpu out to run on the CPU")
+    else:
+        _want(all(part.isdigit() for part in gpu.split(",")), "-gpu '%s': wanted a device id, or all" % gpu)
+        ids = [int(part) for part in gpu.split(",")]
+    _want(len(ids) == 1, "-gpu %s: %d GPUs; this engine runs on one, give one id" % (gpu, len(ids)))
+    common.set_device(ids[0])
+    common.set_mode_gpu()
+    log.info("Using GPUs %d" % ids[0])
+    log.info("GPU %d: %s" % (ids[0], torch.cuda.get_device_name(ids[0])))
+
+
+def _read_net(flags: SimpleNamespace, phase: int) -> Net:
+    return Net(files.read_net_text(flags.model), phase, flags.level, flags.stage.split(","))
+
+
+def _catch_signals(effects: dict[signal.Signals, str]) -> Callable[[], SolverAction]:
+    """Catch these signals; returns the function that says, once for each, what the last ones ask for."""
+    actions = {}
+    for number_, effect in effects.items():
+        _want(effect in {a.value for a in SolverAction}, 'Invalid signal effect "%s" was specified' % effect)
+        actions[number_] = SolverAction(effect)
+    got: set[int] = set()
+    for number_ in actions:
+        signal.signal(number_, lambda received, frame: got.add(received))
+
+    def get_action() -> SolverAction:
+        for number_, action in actions.items():
+            if number_ in got:
+                got.remove(number_)
+                return action
+        return SolverAction.NONE
+
+    return get_action
+
+
+def _timed(function: Callable[..., object], *args: object) -> float:
+    start = _now()
+    function(*args)
+    return _now() - start
+
+
+def _now() -> float:
+    """Milliseconds, when everything asked of the device is done."""
+    if common.mode() == common.GPU:
+        torch.cuda.synchronize(common.device())
+    return clock.perf_counter() * 1000
+
+
+def _want(condition: object, message: str) -> None:
+    if not condition:
+        raise CaffeError(message)
+
+
+if __name__ == "__main__":
+    # Python layers `import caffe`, and in this program that is the façade.
+    sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "pycaffe"))
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,257 @@
+"""Blob: an N-d float32 array with a data half and a diff half (src/caffe/blob.cpp, syncedmem.cpp).
+
+Two faces. To Python users `.data` and `.diff` are writable numpy views on host memory. To layers `.value` and `.grad` are
+the same halves as torch tensors on the device that computes now (common.device()).
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from torchcaffe import common
+from torchcaffe.errors import CaffeError
+from torchcaffe.proto import caffe_pb2
+
+MAX_AXES = 32
+MAX_COUNT = 2**31 - 1  # Caffe counts with int
+HOST = torch.device("cpu")
+
+
+class Memory:
+    """Flat float32 memory on the host and, once used there, on a GPU; the newest copy is copied over when asked for.
+
+    Follows syncedmem.cpp: `.data` from Python counts as a write on the host, so the device copy is refreshed from it.
+    Unlike Caffe, a computed tensor is adopted instead of copied in, unless a numpy view of this memory is alive: whoever
+    holds a view sees every later result in it, as in Caffe, and nobody else pays for the copy.
+    """
+
+    __slots__ = ("size", "host", "device", "newest", "_view")
+
+    def __init__(self, size: int):
+        self.size = size
+        self.host: torch.Tensor | None = None
+        self.device: torch.Tensor | None = None
+        self.newest: str = ""  # "" (nothing yet: zeros), "host", "device" or "both"
+        self._view: weakref.ref | None = None
+
+    def on_host(self) -> torch.Tensor:
+        """The host copy, up to date."""
+        if self.host is None:
+            self.host = torch.zeros(self.size) if not self.newest else torch.empty(self.size)
+        if self.newest == "device":
+            self.host[: self.device.numel()].copy_(self.device)
+            self.newest = "both"
+        self.newest = self.newest or "host"
+        return self.host
+
+    def read(self, where: torch.device) -> torch.Tensor:
+        """The copy on `where`, up to date, for reading."""
+        if where == HOST:
+            return self.on_host()
+        if self.newest in ("", "host") or self.device.device != where:
+            self.device = self.on_host().to(where)
+            self.newest = "both"
+        return self.device
+
+    def write(self, where: torch.device) -> torch.Tensor:
+        """The copy on `where`, up to date, to be changed in place: it becomes the newest."""
+        tensor = self.read(where)
+        self.newest = "host" if where == HOST else "device"
+        return tensor
+
+    def adopt(self, tensor: torch.Tensor) -> None:
+        """Make a computed tensor this memory's newest content: no copy unless somebody looks at the host copy."""
+        flat = tensor.detach().reshape(-1)
+        if tensor.device != HOST:
+            self.device, self.size, self.newest = flat, flat.numel(), "device"
+        elif self._view is not None and self._view() is not None:
+            self.host[: flat.numel()].copy_(flat)
+            self.newest = "host"
+        else:
+            self.host, self.size, self.newest = flat, flat.numel(), "host"
+
+    def numpy(self, shape: tuple[int, ...]) -> np.ndarray:
+        """A writable view of the host copy. It stays valid, and is written into, for as long as anyone holds it."""
+        base = self._view() if self._view is not None else None
+        host = self.write(HOST)
+        if base is None:
+            base = host.numpy()
+            self._view = weakref.ref(base)
+        return base[: int(np.prod(shape, dtype=np.int64))].reshape(shape)
+
+
+class Blob:
+    """An array of any shape, 0 axes included, holding data and diff.
+
+    `Blob(2, 3, 4)` has shape (2, 3, 4); both halves start as zeros. Memory only grows: a reshape to a smaller count keeps
+    the memory and its beginning, a larger one gets new zeros (blob.cpp Reshape).
+    """
+
+    def __init__(self, *shape: int):
+        self._shape: tuple[int, ...] = ()
+        self._count = 0
+        self._capacity = 0
+        self._data = self._diff = Memory(0)
+        self.reshape(*shape)
+
+    # -- shape -------------------------------------------------------------------------------------------------------
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Dimensions, outermost first."""
+        return self._shape
+
+    @property
+    def count(self) -> int:
+        """Number of elements; 1 for a 0-axis blob."""
+        return self._count
+
+    def reshape(self, *shape: int) -> None:
+        """Change the shape; accepts dimensions or one sequence. Raises CaffeError for a negative or too large shape."""
+        if len(shape) == 1 and isinstance(shape[0], Sequence):
+            shape = tuple(shape[0])
+        shape = tuple(int(d) for d in shape)
+        if shape == self._shape and self._capacity:
+            return
+        if len(shape) > MAX_AXES:
+            raise CaffeError("blob: got %d axes, at most %d are possible" % (len(shape), MAX_AXES))
+        count = 1
+        for d in shape:
+            if d < 0:
+                raise CaffeError("blob: got shape %s, wanted no negative dimension" % (shape,))
+            count *= d
+        if count > MAX_COUNT:
+            raise CaffeError("blob: shape %s has %d elements, Caffe's limit is %d" % (shape, count, MAX_COUNT))
+        self._shape, self._count = shape, count
+        if count > self._capacity:
+            self._capacity = count
+            self._data, self._diff = Memory(count), Memory(count)
+
+    def canonical_axis(self, axis: int) -> int:
+        """A possibly negative axis as an index from the front; CaffeError if there is no such axis."""
+        if not -len(self._shape) <= axis < len(self._shape):
+            raise CaffeError("axis %d out of range for a blob with %d axes of shape %s"
+                             % (axis, len(self._shape), self._shape))
+        return axis % len(self._shape)
+
+    def _legacy(self, axis: int) -> int:
+        if len(self._shape) > 4:
+            raise CaffeError("num/channels/height/width exist up to 4 axes; this blob's shape is %s" % (self._shape,))
+        return self._shape[axis] if axis < len(self._shape) else 1
+
+    num = property(lambda self: self._legacy(0), doc="Dimension 0, or 1.")
+    channels = property(lambda self: self._legacy(1), doc="Dimension 1, or 1.")
+    height = property(lambda self: self._legacy(2), doc="Dimension 2, or 1.")
+    width = property(lambda self: self._legacy(3), doc="Dimension 3, or 1.")
+
+    # -- the face to Python users --------------------------------------------------------------------------------------
+    @property
+    def data(self) -> np.ndarray:
+        """Writable numpy view of the data; reading it makes the host copy the newest (mutable_cpu_data)."""
+        return self._data.numpy(self._shape)
+
+    @property
+    def diff(self) -> np.ndarray:
+        """Writable numpy view of the diff, like data."""
+        return self._diff.numpy(self._shape)
+
+    # -- the face to layers ----------------------------------------------------------------------------------------------
+    @property
+    def value(self) -> torch.Tensor:
+        """The data as a tensor on the computing device, for reading; set it to hand over a result of this shape."""
+        return self._tensor(self._data)
+
+    @value.setter
+    def value(self, tensor: torch.Tensor) -> None:
+        self._adopt(self._data, tensor)
+
+    @property
+    def grad(self) -> torch.Tensor:
+        """The diff as a tensor on the computing device, for reading; set it to hand over a result of this shape."""
+        return self._tensor(self._diff)
+
+    @grad.setter
+    def grad(self, tensor: torch.Tensor) -> None:
+        self._adopt(self._diff, tensor)
+
+    def add_grad(self, tensor: torch.Tensor) -> None:
+        """Accumulate into the diff, as gradients of parameters are (backward overwrites only those of bottoms)."""
+        self.mutable_grad().add_(tensor.reshape(self._shape))
+
+    def mutable_value(self) -> torch.Tensor:
+        """The data on the computing device, to be changed in place."""
+        return self._data.write(common.device())[: self._count].view(self._shape)
+
+    def mutable_grad(self) -> torch.Tensor:
+        """The diff on the computing device, to be changed in place."""
+        return self._diff.write(common.device())[: self._count].view(self._shape)
+
+    def _tensor(self, memory: Memory) -> torch.Tensor:
+        return memory.read(common.device())[: self._count].view(self._shape)
+
+    def _adopt(self, memory: Memory, tensor: torch.Tensor) -> None:
+        if tensor.numel() != self._count:
+            raise CaffeError("blob of shape %s was handed a result of shape %s" % (self._shape, tuple(tensor.shape)))
+        memory.adopt(tensor.to(common.device(), torch.float32).contiguous())
+        if memory.size < self._capacity:
+            self._capacity = memory.size  # the adopted memory is just large enough; a later growth gets new memory
+
+    # -- sharing -------------------------------------------------------------------------------------------------------
+    def share_data(self, other: Blob) -> None:
+        """Use other's data memory: both see one array from now on (ShareData). Counts must be equal."""
+        self._check_share(other)
+        self._data = other._data
+
+    def share_diff(self, other: Blob) -> None:
+        """Use other's diff memory (ShareDiff). Counts must be equal."""
+        self._check_share(other)
+        self._diff = other._diff
+
+    def _check_share(self, other: Blob) -> None:
+        if self._count != other._count:
+            raise CaffeError("cannot share memory between blobs of shapes %s and %s" % (self._shape, other._shape))
+
+    # -- files ---------------------------------------------------------------------------------------------------------
+    def from_proto(self, proto: caffe_pb2.BlobProto, reshape: bool = True) -> None:
+        """Take shape (if `reshape`), data and diff from a BlobProto; float or double, new or 4-axis legacy shape.
+
+        Without `reshape`, CaffeError unless the shapes are equal, legacy shapes being padded with leading 1s
+        (blob.cpp ShapeEquals). CaffeError as well if the number of values is not the shape's.
+        """
+        shape = proto_shape(proto)
+        if reshape:
+            self.reshape(*shape)
+        elif not same_shape(self._shape, shape, legacy=not proto.HasField("shape")):
+            raise CaffeError("got a blob of shape %s, wanted %s" % (shape, self._shape))
+        for values, memory in ((proto.double_data or proto.data, self._data), (proto.double_diff or proto.diff, self._diff)):
+            if memory is self._diff and not values:
+                continue
+            if len(values) != self._count:
+                raise CaffeError("a blob of shape %s came with %d values, wanted %d" % (shape, len(values), self._count))
+            memory.numpy(self._shape)[...] = np.array(values, np.float32).reshape(self._shape)
+
+    def to_proto(self, write_diff: bool = False) -> caffe_pb2.BlobProto:
+        """This blob as a BlobProto with shape and packed floats."""
+        proto = caffe_pb2.BlobProto()
+        proto.shape.dim.extend(self._shape)
+        proto.data.extend(self._data.on_host()[: self._count].numpy())
+        if write_diff:
+            proto.diff.extend(self._diff.on_host()[: self._count].numpy())
+        return proto
+
+
+def proto_shape(proto: caffe_pb2.BlobProto) -> tuple[int, ...]:
+    """The shape of a BlobProto: its `shape`, or the legacy (num, channels, height, width)."""
+    if proto.HasField("num") or proto.HasField("channels") or proto.HasField("height") or proto.HasField("width"):
+        return (proto.num, proto.channels, proto.height, proto.width)
+    return tuple(proto.shape.dim)
+
+
+def same_shape(shape: tuple[int, ...], other: tuple[int, ...], legacy: bool) -> bool:
+    """Whether a file's blob of shape `other` fits `shape`; a legacy 4-axis shape may have extra leading 1s."""
+    if not legacy:
+        return shape == other
+    return len(shape) <= 4 and (1,) * (4 - len(shape)) + shape == other

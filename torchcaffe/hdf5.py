@@ -1,0 +1,152 @@
+"""Caffe's HDF5 files (util/hdf5.cpp, Net::ToHDF5, SGDSolver::SnapshotSolverStateToHDF5).
+
+Model: /data/<layer>/<i>, a group for every layer and a float32 array for each parameter it owns; /diff likewise if
+asked for, shared ones included. State: integers /iter and /current_step, string /learned_net, arrays /history/<i>.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+
+import h5py
+import numpy as np
+
+from torchcaffe.errors import CaffeError
+from torchcaffe.wire import LayerWeights, SolverState, Values
+
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+Arrays = Sequence[np.ndarray | None]
+
+
+def is_hdf5(path: str) -> bool:
+    """Whether a file begins as HDF5 files do; False if it cannot be read."""
+    if not os.path.isfile(path):
+        return False
+    try:
+        with open(path, "rb") as f:
+            return f.read(len(SIGNATURE)) == SIGNATURE
+    except OSError:
+        return False
+
+
+def read_weights(path: str) -> list[LayerWeights]:
+    """The layers of an HDF5 model, in order of their names; their types are not in the file. Raises CaffeError."""
+    with _File(path, "model") as f:
+        data = f.group("data")
+        return [LayerWeights(name, "", _numbered(f, data, name)) for name in data]
+
+
+def read_solver_state(path: str) -> SolverState:
+    """An HDF5 solverstate. Raises CaffeError."""
+    with _File(path, "solverstate") as f:
+        history = _numbered(f, f.file, "history")
+        if None in history:
+            raise CaffeError("%s: /history lacks number %d" % (path, history.index(None)))
+        learned_net = f.dataset("learned_net")[()]
+        if not isinstance(learned_net, bytes):
+            raise CaffeError("%s: /learned_net is %r, wanted a string" % (path, learned_net))
+        return SolverState(f.integer("iter"), learned_net.decode("utf-8", "surrogateescape"), f.integer("current_step"),
+                           history)
+
+
+def write_weights(path: str, layers: Iterable[tuple[str, Arrays, Arrays | None]]) -> None:
+    """Write (layer name, data, diff or None) to a new file; None instead of an array leaves its number out.
+
+    Raises CaffeError for a layer name HDF5 has no room for, OSError or RuntimeError if the file cannot be written.
+    """
+    with h5py.File(path, "w") as f:
+        f.create_group("data")
+        for name, data, diff in layers:
+            if "/" in name or name in ("", "."):
+                raise CaffeError("layer '%s': HDF5 has no room for this name ('/' would be a sub-group); save as binary "
+                                 "(snapshot_format: BINARYPROTO, or Net.save), or rename the layer" % name)
+            for top, arrays in (("data", data), ("diff", diff)):
+                if arrays is None:
+                    continue
+                group = f.require_group(top).create_group(name)
+                for i, array in enumerate(arrays):
+                    if array is not None:
+                        group.create_dataset(str(i), data=array, dtype=np.float32)
+
+
+def write_solver_state(path: str, state: SolverState) -> None:
+    """Write a solverstate to a new file; OSError or RuntimeError where it cannot be written."""
+    with h5py.File(path, "w") as f:
+        f.create_dataset("iter", data=np.array([state.iter], np.int32))
+        kind = h5py.h5t.C_S1.copy()  # a C string, zero at its end: H5LTread_dataset_string wants one
+        text = os.fsencode(state.learned_net) + b"\0"
+        kind.set_size(len(text))
+        kind.set_strpad(h5py.h5t.STR_NULLTERM)
+        scalar = h5py.h5s.create(h5py.h5s.SCALAR)
+        h5py.h5d.create(f.id, b"learned_net", kind, scalar).write(scalar, scalar, np.array(text), kind)
+        f.create_dataset("current_step", data=np.array([state.current_step], np.int32))
+        history = f.create_group("history")
+        for i, (_, values) in enumerate(state.history):
+            history.create_dataset(str(i), data=values, dtype=np.float32)
+
+
+class _File:
+    """An open file whose parts are asked for by name and kind; what is not there, or breaks, is a CaffeError."""
+
+    def __init__(self, path: str, kind: str):
+        self.path, self.kind = path, kind
+
+    def __enter__(self) -> _File:
+        try:
+            self.file = h5py.File(self.path, "r")
+        except (OSError, RuntimeError) as e:
+            raise CaffeError("%s: wanted an HDF5 %s; it cannot be opened: %s" % (self.path, self.kind, e)) from e
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        try:
+            self.file.close()
+        except (OSError, RuntimeError):
+            pass  # nothing was written; a damaged file may fail to close
+        if isinstance(error, (OSError, RuntimeError, KeyError, ValueError, TypeError)) and kind is not CaffeError:
+            raise CaffeError("%s: wanted an HDF5 %s; it is damaged: %s" % (self.path, self.kind, error)) from error
+
+    def group(self, name: str) -> h5py.Group:
+        """The group of this name at the top."""
+        found = self.file.get(name)
+        if not isinstance(found, h5py.Group):
+            raise CaffeError("%s: wanted an HDF5 %s, which has a group /%s; it has %s"
+                             % (self.path, self.kind, name, ", ".join(self.file) or "nothing"))
+        return found
+
+    def dataset(self, name: str) -> h5py.Dataset:
+        """The dataset of this name at the top."""
+        found = self.file.get(name)
+        if not isinstance(found, h5py.Dataset):
+            raise CaffeError("%s: wanted an HDF5 %s, which has a dataset /%s; it has %s"
+                             % (self.path, self.kind, name, ", ".join(self.file) or "nothing"))
+        return found
+
+    def integer(self, name: str) -> int:
+        """The one integer of the dataset of this name."""
+        found = self.dataset(name)
+        if found.size != 1 or found.dtype.kind not in "iu":
+            raise CaffeError("%s: /%s holds %s values of type %s, wanted one integer"
+                             % (self.path, name, found.size, found.dtype))
+        return int(np.ravel(found[()])[0])
+
+
+def _numbered(f: _File, parent: h5py.Group, name: str) -> list[Values | None]:
+    """The datasets 0, 1, ... of a group, None for a missing one."""
+    group = parent.get(name)
+    if not isinstance(group, h5py.Group) or not all(key.isdecimal() and len(key) < 6 for key in group):
+        raise CaffeError("%s: wanted in %s/%s a group of arrays named 0, 1, ..."
+                         % (f.path, parent.name.rstrip("/"), name))
+    found: list[Values | None] = [None] * (1 + max((int(key) for key in group), default=-1))
+    size = os.path.getsize(f.path)
+    for key in group:
+        dataset = group[key]
+        if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiu":
+            raise CaffeError("%s: %s/%s is no array of numbers" % (f.path, group.name, key))
+        # A damaged header may claim any size; even compressed, Caffe's arrays are never much larger than the file.
+        if dataset.nbytes > 100 * size:
+            raise CaffeError("%s: %s says its shape is %s, which a file of %d bytes cannot hold"
+                             % (f.path, dataset.name, dataset.shape, size))
+        found[int(key)] = Values(tuple(dataset.shape), np.asarray(dataset[()], np.float32))
+    return found

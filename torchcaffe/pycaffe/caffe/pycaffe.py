@@ -1,0 +1,198 @@
+"""Net and the solvers as pycaffe users know them: built from files, with dicts of numpy arrays in and out."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from torchcaffe import files, net
+from torchcaffe.blob import Blob
+from torchcaffe.errors import CaffeError
+from torchcaffe.layer import Layer
+from torchcaffe.proto import caffe_pb2
+from torchcaffe.sgd_solver import (
+    AdaDeltaSolver,
+    AdaGradSolver,
+    AdamSolver,
+    NesterovSolver,
+    RMSPropSolver,
+    SGDSolver,
+    get_solver,
+)
+from torchcaffe.solver import Solver
+
+from ._caffe import Timer
+
+__all__ = ["AdaDeltaSolver", "AdaGradSolver", "AdamSolver", "NesterovSolver", "Net", "RMSPropSolver", "SGDSolver", "Timer",
+           "get_solver"]
+
+
+class Net(net.Net):
+    """A net from a prototxt: Net(network_file, phase, level=0, stages=None, weights=None).
+
+    The older order Net(network_file, weights_file, phase) works too. A missing file is a RuntimeError
+    "Could not open file ...", as in pycaffe; anything wrong in the files is a CaffeError that says what.
+    """
+
+    def __init__(self, network_file: str | caffe_pb2.NetParameter, phase: int | str | None = None,
+                 level: int | None = 0, stages: Sequence[str] | None = None, weights: str | None = None):
+        if isinstance(network_file, caffe_pb2.NetParameter):  # from a solver, which has read its own file
+            super().__init__(network_file, phase, level or 0, stages or ())
+            return
+        if isinstance(phase, str):
+            weights, phase, level = phase, level, 0
+        for path in (network_file, weights):
+            if path is not None and not os.path.isfile(path):
+                raise RuntimeError("Could not open file %s" % path)
+        super().__init__(files.read_net_text(network_file), phase, level or 0, stages or ())
+        if weights is not None:
+            self.copy_from(weights)
+
+    # -- what is in it ---------------------------------------------------------------------------------------------------
+    @property
+    def params(self) -> OrderedDict[str, Sequence[Blob]]:
+        """Layer name -> its parameter blobs, for the layers that have any."""
+        return OrderedDict((n, layer.blobs) for n, layer in zip(self.layer_names, self.layers) if layer.blobs)
+
+    @property
+    def layer_dict(self) -> OrderedDict[str, Layer]:
+        """Layer name -> Layer."""
+        return OrderedDict(zip(self.layer_names, self.layers))
+
+    @property
+    def blob_loss_weights(self) -> OrderedDict[str, float]:
+        """Blob name -> its loss weight."""
+        return OrderedDict((name, self.blob_loss_weight(name)) for name in self.blobs)
+
+    @property
+    def _layer_names(self) -> list[str]:
+        return self.layer_names
+
+    @property
+    def _blob_names(self) -> list[str]:
+        return list(self.blobs)
+
+    # -- running it ------------------------------------------------------------------------------------------------------
+    def forward(self, blobs: Sequence[str] | None = None, start: str | None = None, end: str | None = None,
+                **kwargs: np.ndarray) -> dict[str, np.ndarray]:
+        """Run the layers from `start` to `end` (names; default all) after setting input blobs from keyword arguments.
+
+        Returns {name: data} of the net's outputs (or of the end layer's tops) and of the further `blobs` named.
+        """
+        first = self.layer_names.index(start) if start is not None else 0
+        last = self.layer_names.index(end) if end is not None else len(self.layers) - 1
+        names = set((self.top_names[end] if end is not None else self.outputs) + list(blobs or []))
+        if kwargs:
+            self._set(kwargs, self.inputs, "Input blob arguments do not match net inputs.", "Input is not batch sized",
+                      "data")
+        self._forward(first, last)
+        return {name: self.blobs[name].data for name in names}
+
+    def backward(self, diffs: Sequence[str] | None = None, start: str | None = None, end: str | None = None,
+                 **kwargs: np.ndarray) -> dict[str, np.ndarray]:
+        """Run backward from layer `start` to `end` (names; default all) after setting output diffs from keywords.
+
+        Returns {name: diff} of the net's inputs (or of the end layer's bottoms) and of the further `diffs` named.
+        """
+        first = self.layer_names.index(start) if start is not None else len(self.layers) - 1
+        last = self.layer_names.index(end) if end is not None else 0
+        names = set((self.bottom_names[end] if end is not None else self.inputs) + list(diffs or []))
+        if kwargs:
+            self._set(kwargs, self.outputs, "Top diff arguments do not match net outputs.", "Diff is not batch sized",
+                      "diff")
+        self._backward(first, last)
+        return {name: self.blobs[name].diff for name in names}
+
+    def _forward(self, start: int, end: int) -> float:
+        return self.forward_from_to(start, end)
+
+    def _backward(self, start: int, end: int) -> None:
+        self.backward_from_to(start, end)
+
+    def _set(self, arrays: dict[str, np.ndarray], names: Sequence[str], mismatch: str, size: str, half: str) -> None:
+        if set(arrays) != set(names):
+            raise CaffeError("%s Got %s, wanted %s" % (mismatch, sorted(arrays), sorted(names)))
+        for name, array in arrays.items():
+            if array.shape[0] != self.blobs[name].shape[0]:
+                raise CaffeError("%s: blob '%s' takes %d items, got %d"
+                                 % (size, name, self.blobs[name].shape[0], array.shape[0]))
+            getattr(self.blobs[name], half)[...] = array
+
+    def forward_all(self, blobs: Sequence[str] | None = None, **kwargs: np.ndarray) -> dict[str, np.ndarray]:
+        """forward over any number of inputs, in batches; returns the outputs of all of them, stacked."""
+        outs: dict[str, list[np.ndarray]] = {name: [] for name in set(self.outputs + list(blobs or []))}
+        for batch in self._batch(kwargs):
+            for name, array in self.forward(blobs=blobs, **batch).items():
+                outs[name].extend(array.copy())
+        count = len(next(iter(kwargs.values())))
+        return {name: np.asarray(arrays[:count]) for name, arrays in outs.items()}
+
+    def forward_backward_all(self, blobs: Sequence[str] | None = None, diffs: Sequence[str] | None = None,
+                             **kwargs: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """forward and backward over any number of inputs and output diffs, in batches; returns (outputs, diffs)."""
+        outs: dict[str, list[np.ndarray]] = {name: [] for name in set(self.outputs + list(blobs or []))}
+        grads: dict[str, list[np.ndarray]] = {name: [] for name in set(self.inputs + list(diffs or []))}
+        forwards = self._batch({n: kwargs[n] for n in self.inputs if n in kwargs})
+        backwards = self._batch({n: kwargs[n] for n in self.outputs if n in kwargs})
+        for inputs, tops in zip(forwards, backwards):
+            for name, array in self.forward(blobs=blobs, **inputs).items():
+                outs[name].extend(array.copy())
+            for name, array in self.backward(diffs=diffs, **tops).items():
+                grads[name].extend(array.copy())
+        count = len(next(iter(kwargs.values())))
+        return ({n: np.asarray(a[:count]) for n, a in outs.items()}, {n: np.asarray(a[:count]) for n, a in grads.items()})
+
+    def _batch(self, arrays: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+        """Cut arrays into batches of the net's size; the last one is padded with zeros."""
+        size = next(iter(self.blobs.values())).num
+        count = len(next(iter(arrays.values())))
+        for begin in range(0, count, size):
+            batch = {}
+            for name, array in arrays.items():
+                part = np.asarray(array[begin : begin + size])
+                missing = size - len(part)
+                batch[name] = np.concatenate([part, np.zeros((missing,) + part.shape[1:], part.dtype)]) if missing else part
+            yield batch
+
+    def before_forward(self, function) -> None:
+        """Call function(layer index) before each layer's forward."""
+        self.add_callback("before_forward", function)
+
+    def after_forward(self, function) -> None:
+        """Call function(layer index) after each layer's forward."""
+        self.add_callback("after_forward", function)
+
+    def before_backward(self, function) -> None:
+        """Call function(layer index) before each layer's backward."""
+        self.add_callback("before_backward", function)
+
+    def after_backward(self, function) -> None:
+        """Call function(layer index) after each layer's backward."""
+        self.add_callback("after_backward", function)
+
+    # -- its weights -------------------------------------------------------------------------------------------------------
+    def copy_from(self, path: str) -> None:
+        """Load the parameters of a caffemodel (.h5 too) into the layers of the same names."""
+        self.copy_trained_layers_from(path)
+
+    def share_with(self, other: Net) -> None:
+        """Use the parameters of another net's layers of the same names."""
+        self.share_trained_layers_with(other)
+
+    def save(self, path: str, write_diff: bool = False) -> None:
+        """Write definition and parameters as a caffemodel, atomically."""
+        files.write_net(path, self, write_diff)
+
+    def save_hdf5(self, path: str, write_diff: bool = False) -> None:
+        """Write the parameters as HDF5, atomically."""
+        files.write_net_hdf5(path, self, write_diff)
+
+    def load_hdf5(self, path: str) -> None:
+        """Load the parameters of an HDF5 model into the layers of the same names."""
+        self.copy_trained_layers_from(path)
+
+
+Solver.net_class = Net  # the nets of a solver made here are pycaffe's, too
