@@ -1,0 +1,69 @@
+"""The VGG 16-layer net up to fc7, fully convolutional: the trunk of every FCN but those on AlexNet and GoogLeNet.
+
+    conv1_1 conv1_2 pool1   64 wide, stride 2       two or three 3x3 convolutions a stage, each with its ReLU,
+    conv2_1 conv2_2 pool2  128        4             then 2x2 max pooling; fc6 and fc7 are the classifier's fully
+    conv3_1 .. _3   pool3  256        8             connected layers as 7x7 and 1x1 convolutions, so the same
+    conv4_1 .. _3   pool4  512       16             weights slide over an image of any size
+    conv5_1 .. _3   pool5  512       32
+    fc6 fc7               4096       32
+"""
+from __future__ import division, print_function
+
+from which_caffe import caffe
+
+L, P = caffe.layers, caffe.params
+
+WIDTHS = (64, 128, 256, 512, 512, 4096)     # of the five stages and of fc6 and fc7
+
+# weights, then biases: biases learn at twice the rate and do not decay, as the classifier was trained
+LEARNED = [dict(lr_mult=1, decay_mult=1), dict(lr_mult=2, decay_mult=0)]
+
+
+def conv_relu(bottom, num_output, kernel_size=3, stride=1, pad=1):
+    """A convolution and its in-place ReLU: (conv, relu), the tops to name."""
+    conv = L.Convolution(bottom, num_output=num_output, kernel_size=kernel_size, stride=stride, pad=pad, param=LEARNED)
+    return conv, L.ReLU(conv, in_place=True)
+
+
+def max_pool(bottom, kernel_size=2, stride=2):
+    """Max pooling; Caffe rounds the size of its output up."""
+    return L.Pooling(bottom, pool=P.Pooling.MAX, kernel_size=kernel_size, stride=stride)
+
+
+def trunk(n, widths=WIDTHS):
+    """Name conv1_1 to drop7 in the NetSpec `n`, beginning at n.data; return the last, n.drop7, of stride 32.
+
+    `widths`: six numbers, the channels of the five stages and of fc6 and fc7 (less of them makes a net for tests).
+    """
+    w1, w2, w3, w4, w5, fc = widths
+
+    # pad 100: a 7x7 fc6 at stride 32 needs 193 pixels of input before it gives one unit; with 100 pixels of border
+    # every input down to 1x1 gives at least one, and the upsampled scores reach beyond the image on all sides
+    n.conv1_1, n.relu1_1 = conv_relu(n.data, w1, pad=100)
+    n.conv1_2, n.relu1_2 = conv_relu(n.relu1_1, w1)
+    n.pool1 = max_pool(n.relu1_2)
+
+    n.conv2_1, n.relu2_1 = conv_relu(n.pool1, w2)
+    n.conv2_2, n.relu2_2 = conv_relu(n.relu2_1, w2)
+    n.pool2 = max_pool(n.relu2_2)
+
+    n.conv3_1, n.relu3_1 = conv_relu(n.pool2, w3)
+    n.conv3_2, n.relu3_2 = conv_relu(n.relu3_1, w3)
+    n.conv3_3, n.relu3_3 = conv_relu(n.relu3_2, w3)
+    n.pool3 = max_pool(n.relu3_3)
+
+    n.conv4_1, n.relu4_1 = conv_relu(n.pool3, w4)
+    n.conv4_2, n.relu4_2 = conv_relu(n.relu4_1, w4)
+    n.conv4_3, n.relu4_3 = conv_relu(n.relu4_2, w4)
+    n.pool4 = max_pool(n.relu4_3)
+
+    n.conv5_1, n.relu5_1 = conv_relu(n.pool4, w5)
+    n.conv5_2, n.relu5_2 = conv_relu(n.relu5_1, w5)
+    n.conv5_3, n.relu5_3 = conv_relu(n.relu5_2, w5)
+    n.pool5 = max_pool(n.relu5_3)
+
+    n.fc6, n.relu6 = conv_relu(n.pool5, fc, kernel_size=7, pad=0)
+    n.drop6 = L.Dropout(n.relu6, dropout_ratio=0.5, in_place=True)
+    n.fc7, n.relu7 = conv_relu(n.drop6, fc, kernel_size=1, pad=0)
+    n.drop7 = L.Dropout(n.relu7, dropout_ratio=0.5, in_place=True)
+    return n.drop7
