@@ -213,10 +213,8 @@ def _write_by_name(path: str, write: Callable[[str], None]) -> None:
             if os.path.exists(temporary):
                 os.remove(temporary)
             raise
-    except (OSError, RuntimeError) as e:  # h5py raises RuntimeError where the disk fills as it closes a file
-        if isinstance(e, CaffeError):
-            raise
+    except OSError as e:
         folder = os.path.dirname(os.path.abspath(path))
         remedy = "free some disk space" if os.path.isdir(folder) else "make the folder %s" % folder
         raise CaffeError("%s: cannot be written: %s. Nothing of it was left behind; %s or choose another place"
-                         % (path, getattr(e, "strerror", None) or e, remedy)) from e
+                         % (path, e.strerror or e, remedy)) from e

@@ -6,8 +6,10 @@ asked for, shared ones included. State: integers /iter and /current_step, string
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import h5py
 import numpy as np
@@ -53,9 +55,9 @@ def read_solver_state(path: str) -> SolverState:
 def write_weights(path: str, layers: Iterable[tuple[str, Arrays, Arrays | None]]) -> None:
     """Write (layer name, data, diff or None) to a new file; None instead of an array leaves its number out.
 
-    Raises CaffeError for a layer name HDF5 has no room for, OSError or RuntimeError if the file cannot be written.
+    Raises CaffeError for a layer name HDF5 has no room for, OSError if the file cannot be written.
     """
-    with h5py.File(path, "w") as f:
+    with _new_file(path) as f:
         f.create_group("data")
         for name, data, diff in layers:
             if "/" in name or name in ("", "."):
@@ -71,8 +73,8 @@ def write_weights(path: str, layers: Iterable[tuple[str, Arrays, Arrays | None]]
 
 
 def write_solver_state(path: str, state: SolverState) -> None:
-    """Write a solverstate to a new file; OSError or RuntimeError where it cannot be written."""
-    with h5py.File(path, "w") as f:
+    """Write a solverstate to a new file; OSError if it cannot be written."""
+    with _new_file(path) as f:
         f.create_dataset("iter", data=np.array([state.iter], np.int32))
         kind = h5py.h5t.C_S1.copy()  # a C string, zero at its end: H5LTread_dataset_string wants one
         text = os.fsencode(state.learned_net) + b"\0"
@@ -84,6 +86,45 @@ def write_solver_state(path: str, state: SolverState) -> None:
         history = f.create_group("history")
         for i, (_, values) in enumerate(state.history):
             history.create_dataset(str(i), data=values, dtype=np.float32)
+
+
+class _Sink(io.FileIO):
+    """A file that never fails while HDF5 writes to it, and remembers why it should have.
+
+    The library, told that a disk is full, cannot close its file any more, complains at every object it drops and may
+    take the process with it. So it is let finish, and the first error is raised afterwards.
+    """
+
+    def __init__(self, path: str):
+        super().__init__(path, "w+b")
+        self.error: OSError | None = None
+
+    def write(self, data: memoryview) -> int:
+        """All of data, as h5py wants, or as if."""
+        rest = memoryview(data)
+        while len(rest) and self.error is None:
+            try:
+                rest = rest[super().write(rest) :]
+            except OSError as e:
+                self.error = e
+        return len(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        """The file's new end, or as if."""
+        try:
+            return super().truncate(size)
+        except OSError as e:
+            self.error = self.error or e
+            return size or 0
+
+
+@contextmanager
+def _new_file(path: str) -> Iterator[h5py.File]:
+    with _Sink(path) as sink:
+        with h5py.File(sink, "w") as f:
+            yield f
+        if sink.error is not None:
+            raise sink.error
 
 
 class _File:

@@ -119,7 +119,7 @@ class Layer:
         with torch.enable_grad():
             results = self.function(*inputs)
         results = results if isinstance(results, tuple) else (results,)
-        pairs = [(r, t.grad) for r, t in zip(results, top) if r.requires_grad]
+        pairs = [(r, t.grad.reshape(r.shape)) for r, t in zip(results, top) if r.requires_grad]
         if not pairs:
             return
         grads = iter(torch.autograd.grad([r for r, _ in pairs], [x for x in inputs if x.requires_grad],

@@ -114,13 +114,13 @@ class Net:
 
     def _set_loss_weights(self, layer: Layer, names: list[str], top: list[Blob]) -> None:
         """Write each top's loss weight into its diff, once (layer.hpp SetLossWeights)."""
-        weights = list(layer.layer_param.loss_weight)
-        if weights and len(weights) != len(layer.layer_param.top):
-            raise CaffeError(layer.describe("got %d loss_weight entries, wanted none or one for each of its %d tops"
-                                            % (len(weights), len(layer.layer_param.top))))
+        weights = layer.layer_param.loss_weight
         if layer.is_loss and not weights:
-            weights = [1.0]
-        layer.loss_weights = weights + [0.0] * (len(top) - len(weights))
+            weights.append(1.0)
+        if weights and len(weights) != len(top):
+            raise CaffeError(layer.describe("loss_weight must be unspecified or specified once for each top: got %d, wanted "
+                                            "%d" % (len(weights), len(top))))
+        layer.loss_weights = list(weights) or [0.0] * len(top)
         for name, blob, weight in zip(names, top, layer.loss_weights):
             self._blob_loss_weight[name] = weight
             if weight:

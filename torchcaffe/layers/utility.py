@@ -339,7 +339,7 @@ class ArgMax(Layer):
         axis = 1 if self.axis is None else self.axis
         x = x.flatten(1) if self.axis is None else x
         # Sorting stably from the back puts the last of equal values first.
-        values, index = x.flip(axis).sort(axis, descending=True, stable=True)
+        values, index = x.flip(axis).sort(dim=axis, descending=True, stable=True)
         values, index = (t.narrow(axis, 0, p.top_k) for t in (values, x.shape[axis] - 1 - index))
         if not p.out_max_val:
             return index.float()

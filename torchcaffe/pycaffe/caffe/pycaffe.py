@@ -84,7 +84,7 @@ class Net(net.Net):
         """
         first = self.layer_names.index(start) if start is not None else 0
         last = self.layer_names.index(end) if end is not None else len(self.layers) - 1
-        names = set((self.top_names[end] if end is not None else self.outputs) + list(blobs or []))
+        names = dict.fromkeys([*(self.top_names[end] if end is not None else self.outputs), *(blobs or [])])
         if kwargs:
             self._set(kwargs, self.inputs, "Input blob arguments do not match net inputs.", "Input is not batch sized",
                       "data")
@@ -99,7 +99,7 @@ class Net(net.Net):
         """
         first = self.layer_names.index(start) if start is not None else len(self.layers) - 1
         last = self.layer_names.index(end) if end is not None else 0
-        names = set((self.bottom_names[end] if end is not None else self.inputs) + list(diffs or []))
+        names = dict.fromkeys([*(self.bottom_names[end] if end is not None else self.inputs), *(diffs or [])])
         if kwargs:
             self._set(kwargs, self.outputs, "Top diff arguments do not match net outputs.", "Diff is not batch sized",
                       "diff")

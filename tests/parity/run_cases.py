@@ -1,0 +1,121 @@
+"""Run the cases of tests/cases.py on whichever Caffe FCN_CAFFE names, and write what comes out to one .npz.
+
+    FCN_CAFFE=bvlc /path/to/python-with-caffe tests/parity/run_cases.py bvlc.npz
+    FCN_CAFFE=torch python tests/parity/run_cases.py torch.npz [pattern] [--gpu 0]
+
+Only the interface that both have is used. Keys are `case/array`: top0, top0_diff's of losses excepted, bottom0_diff,
+param0, param0_diff. `pattern` is a regular expression for the names of cases. Runs under Python 3.9 and newer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import re
+import sys
+import tempfile
+
+import numpy as np
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TESTS = os.path.dirname(HERE)
+for folder in (HERE, TESTS, os.path.join(os.path.dirname(TESTS), "tools")):
+    if folder not in sys.path:
+        sys.path.append(folder)
+
+from cases import CASES, Case, numbers  # noqa: E402
+
+PROVENANCE = "provenance"  # the key that says where the arrays come from
+
+
+def prototxt(case: Case) -> str:
+    """The net of a case: a layer for each bottom, and `layer`, the one it is about."""
+    lines = ["force_backward: %s" % ("true" if case.gradients is None else "false")]
+    bottoms = ["x%d" % i for i in range(len(case.bottoms))]
+    for i, (name, bottom) in enumerate(zip(bottoms, case.bottoms)):
+        shape = "shape { %s}" % "".join("dim: %d " % d for d in bottom.shape)
+        kind = "Parameter" if case.gradients and i in case.gradients else "Input"
+        lines.append('layer { name: "%s" type: "%s" top: "%s" %s_param { %s } }' % (name, kind, name, kind.lower(), shape))
+    tops = (bottoms[:1] if case.in_place else ["top0"])[: case.tops] + ["top%d" % i for i in range(1, case.tops)]
+    lines.append("layer {\n  name: \"layer\"\n  %s\n%s%s}" % (
+        case.layer, "".join('  bottom: "%s"\n' % b for b in bottoms), "".join('  top: "%s"\n' % t for t in tops)))
+    return "\n".join(lines) + "\n"
+
+
+def run_case(caffe, case: Case) -> dict[str, np.ndarray]:
+    """All arrays of one case; files it needs are written to, and read from, the current folder."""
+    random = case.random()
+    if "source:" in case.layer:
+        with open("infogain.binaryproto", "wb") as f:
+            f.write(caffe.io.array_to_blobproto(numbers(random, (1, 1, 3, 3), "uniform")).SerializeToString())
+    with open("net.prototxt", "w") as f:
+        f.write(prototxt(case))
+    if case.seed is not None:
+        caffe.set_random_seed(case.seed)
+    net = caffe.Net("net.prototxt", getattr(caffe, case.phase))
+    bottoms = [net.blobs["x%d" % i] for i in range(len(case.bottoms))]
+    tops = [net.blobs[name] for name in net.top_names["layer"]]
+    params = list(net.params["layer"]) if "layer" in net.params else []
+    if case.params != ("filler",):
+        for i, blob in enumerate(params):
+            blob.data[...] = numbers(random, blob.data.shape, case.params[i] if case.params else "normal")
+    net.clear_param_diffs()
+    shapes = [[b.shape for b in case.bottoms]] * case.passes + ([list(case.then)] if case.then else [])
+    for now in shapes:
+        for blob, bottom, shape in zip(bottoms, case.bottoms, now):
+            blob.reshape(*shape)
+            blob.data[...] = numbers(random, shape, bottom.values)
+        net.reshape()
+        net.forward()
+        arrays = {"top%d" % i: t.data.copy() for i, t in enumerate(tops)}
+        if not case.backward:
+            continue
+        if not any(net.blob_loss_weights[name] for name in net.top_names["layer"]) or "Loss" not in case.layer:
+            for blob in tops:
+                blob.diff[...] = numbers(random, blob.diff.shape, "normal")
+        net.backward()
+        for i in range(len(bottoms)) if case.gradients is None else case.gradients:
+            arrays["bottom%d_diff" % i] = bottoms[i].diff.copy()
+    for i, blob in enumerate(params):
+        arrays["param%d" % i] = blob.data.copy()
+        if case.backward:
+            arrays["param%d_diff" % i] = blob.diff.copy()
+    return arrays
+
+
+def main() -> None:
+    """Parse the command line, run, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", help="the .npz to write")
+    parser.add_argument("pattern", nargs="?", default="", help="only cases whose name matches this regular expression")
+    parser.add_argument("--gpu", type=int, help="run on this GPU")
+    args = parser.parse_args()
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    from which_caffe import caffe, describe
+
+    if args.gpu is not None:
+        caffe.set_mode_gpu()
+        caffe.set_device(args.gpu)
+    out = os.path.abspath(args.out)
+    chosen = [c for c in CASES if re.search(args.pattern, c.name)]
+    results: dict[str, np.ndarray] = {}
+    home = os.getcwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            for case in chosen:
+                print(case.name, flush=True)  # a failing CHECK of Caffe ends the process: the last name is the culprit
+                results.update(("%s/%s" % (case.name, k), v) for k, v in run_case(caffe, case).items())
+        finally:
+            os.chdir(home)
+    results[PROVENANCE] = np.array("%s; numpy %s; %s; %s" % (
+        re.sub(r" \(.*?\)", "", describe("CPU" if args.gpu is None else "GPU %d" % args.gpu)), np.__version__,
+        datetime.date.today().isoformat(), "tests/parity/run_cases.py"))
+    np.savez_compressed(out + ".tmp.npz", **results)
+    os.replace(out + ".tmp.npz", out)
+    print("%d cases, %d arrays -> %s" % (len(chosen), len(results) - 1, args.out))
+
+
+if __name__ == "__main__":
+    main()

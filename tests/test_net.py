@@ -1,0 +1,145 @@
+"""Net: what is built from a prototxt, how it runs, and what it says when something is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import caffe
+import numpy as np
+import pytest
+from parity import run_graph
+from torchcaffe.errors import CaffeError
+
+GOLDEN = json.loads((Path(__file__).parent / "goldens" / "graph.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return run_graph.cases()
+
+
+@pytest.mark.parametrize("case", GOLDEN["cases"])
+def test_built_and_pruned_as_by_bvlc(graph, case):
+    """Filtering, splits, sharing, outputs' order, losses and which gradients are computed, as recorded from BVLC."""
+    ours, golden = graph[case], GOLDEN["cases"][case]
+    for numbers in ("results", "gradients", "input_diff"):
+        a, b = (np.hstack([x[numbers][k] for k in sorted(x[numbers])]) if isinstance(x[numbers], dict) else x[numbers]
+                for x in (ours, golden))
+        # sums of up to 150 float32 products: 1e-5 is the bar for layers, noise between BLAS builds is 2e-6
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+    exact = [k for k in golden if k not in ("results", "gradients", "input_diff")]
+    assert {k: ours[k] for k in exact} == {k: golden[k] for k in exact}
+
+
+def net_of(tmp_path, text, phase=caffe.TEST, **kwargs):
+    path = tmp_path / "net.prototxt"
+    path.write_text(text)
+    return caffe.Net(str(path), phase, **kwargs)
+
+
+INPUT = 'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }\n'
+IP = 'layer { name: "ip" type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: %d } }\n'
+RELU = 'layer { name: "relu" type: "ReLU" bottom: "y" top: "%s" }\n'
+
+
+@pytest.mark.parametrize("text, parts", [
+    (INPUT + 'layer { name: "a" type: "ReLu" bottom: "x" top: "y" }', ["'a'", "ReLu", "ReLU"]),
+    (INPUT + 'layer { name: "a" type: "ReLU" bottom: "z" top: "y" }', ["'a' (ReLU)", "'z'"]),
+    (INPUT + IP % 2 + 'layer { name: "b" type: "ReLU" bottom: "x" top: "y" }', ["'b' (ReLU)", "'y'", "rename"]),
+    (INPUT + 'layer { name: "a" type: "ReLU" bottom: "x" bottom: "x" top: "y" }', ["'a' (ReLU)", "2 bottom", "1"]),
+    (INPUT + 'layer { name: "a" type: "ReLU" bottom: "x" top: "y" param { lr_mult: 1 } }', ["'a'", "1 param", "0"]),
+    (INPUT + 'layer { name: "a" type: "ReLU" bottom: "x" top: "y" propagate_down: true propagate_down: true }',
+     ["'a'", "2 propagate_down", "1"]),
+    (INPUT + 'layer { name: "a" type: "ReLU" bottom: "x" top: "y" include { phase: TEST } exclude { stage: "s" } }',
+     ["'a'", "include", "exclude"]),
+    (INPUT + 'layer { name: "a" typ: "ReLU" }', ["net.prototxt", ":2:", "typ", "type"]),
+])
+def test_errors_name_layer_and_remedy(tmp_path, text, parts):
+    with pytest.raises(CaffeError) as error:
+        net_of(tmp_path, text)
+    assert all(p in str(error.value) for p in parts), str(error.value)
+
+
+def test_missing_files_are_runtime_errors_as_in_pycaffe(tmp_path):
+    with pytest.raises(RuntimeError, match="Could not open file .*nowhere.prototxt"):
+        caffe.Net(str(tmp_path / "nowhere.prototxt"), caffe.TEST)
+    with pytest.raises(RuntimeError, match="Could not open file .*nowhere.caffemodel"):
+        net_of(tmp_path, INPUT, weights=str(tmp_path / "nowhere.caffemodel"))
+
+
+def test_copy_from_checks_everything_before_it_changes_anything(tmp_path):
+    """The second layer does not fit, so the first keeps its values too."""
+    two = INPUT + IP % 4 + 'layer { name: "ip2" type: "InnerProduct" bottom: "y" top: "z" inner_product_param { num_output: %d } }'
+    source = net_of(tmp_path, two % 5)
+    source.params["ip"][0].data[...] = 7
+    source.save(str(tmp_path / "source.caffemodel"))
+    target = net_of(tmp_path, two % 6)
+    with pytest.raises(CaffeError) as error:
+        target.copy_from(str(tmp_path / "source.caffemodel"))
+    for part in ("'ip2' (InnerProduct)", "source.caffemodel", "(5, 4)", "(6, 4)", "rename the layer"):
+        assert part in str(error.value)
+    assert not target.params["ip"][0].data.any()
+
+
+def test_save_and_load_and_share(tmp_path):
+    text = INPUT + IP % 4 + RELU % "y"
+    a, b = net_of(tmp_path, text), net_of(tmp_path, text)
+    a.params["ip"][0].data[...] = np.arange(12).reshape(4, 3)
+    for suffix in (".caffemodel", ".caffemodel.h5"):
+        a.save(str(tmp_path / ("m" + suffix))) if suffix == ".caffemodel" else a.save_hdf5(str(tmp_path / ("m" + suffix)))
+        c = net_of(tmp_path, text, weights=str(tmp_path / ("m" + suffix)))
+        np.testing.assert_array_equal(c.params["ip"][0].data, a.params["ip"][0].data)
+    b.share_with(a)
+    a.params["ip"][1].data[...] = 5
+    assert (b.params["ip"][1].data == 5).all()
+    b.params["ip"][1].diff[...] = 3
+    assert not a.params["ip"][1].diff.any()  # data is shared, diffs are not
+
+
+def test_views_see_later_results(tmp_path):
+    """A numpy view taken once sees what later passes compute, also after the net and the blob are gone."""
+    net = net_of(tmp_path, INPUT + IP % 4 + RELU % "r")
+    view, part = net.blobs["r"].data, net.blobs["y"].data[1]
+    net.params["ip"][1].data[...] = [1, -2, 3, 4]
+    net.forward()
+    np.testing.assert_array_equal(view, [[1, 0, 3, 4]] * 2)
+    np.testing.assert_array_equal(part, [1, -2, 3, 4])
+    net.params["ip"][1].data[...] = 9
+    net.forward()
+    assert (view == 9).all() and (part == 9).all()
+    del net
+    assert (view == 9).all()
+
+
+def test_forward_and_backward_of_parts(tmp_path):
+    net = net_of(tmp_path, "force_backward: true\n" + INPUT + IP % 4 + RELU % "r")
+    net.params["ip"][0].data[...] = 1
+    out = net.forward(x=np.ones((2, 3)), end="ip", blobs=["x"])
+    assert sorted(out) == ["x", "y"] and (out["y"] == 3).all() and not net.blobs["r"].data.any()
+    assert (net.forward(start="relu")["r"] == 3).all()
+    assert (net.backward(r=np.ones((2, 4)))["x"] == 4).all()
+    np.testing.assert_array_equal(net.params["ip"][1].diff, [2] * 4)
+    net.backward()
+    np.testing.assert_array_equal(net.params["ip"][1].diff, [4] * 4)  # parameter diffs accumulate
+    with pytest.raises(CaffeError, match="do not match net inputs.*'w'.*'x'"):
+        net.forward(w=np.ones((2, 3)))
+
+
+def test_reshape_on_the_fly_and_batches(tmp_path):
+    net = net_of(tmp_path, INPUT + RELU.replace('"y"', '"x"') % "r")
+    net.blobs["x"].reshape(5, 3)
+    net.reshape()
+    assert net.blobs["r"].data.shape == (5, 3)
+    x = np.arange(21, dtype=np.float32).reshape(7, 3) - 5
+    np.testing.assert_array_equal(net.forward_all(x=x)["r"], np.maximum(x, 0))
+
+
+def test_callbacks_run_around_each_layer(tmp_path):
+    net = net_of(tmp_path, "force_backward: true\n" + INPUT + IP % 4)
+    seen = []
+    net.before_forward(lambda i: seen.append(("before", i)))
+    net.after_backward(lambda i: seen.append(("after", i)))
+    net.forward()
+    net.backward()
+    assert seen == [("before", 0), ("before", 1), ("after", 1), ("after", 0)]
