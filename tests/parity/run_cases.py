@@ -54,18 +54,20 @@ def run_case(caffe, case: Case) -> dict[str, np.ndarray]:
     if case.seed is not None:
         caffe.set_random_seed(case.seed)
     net = caffe.Net("net.prototxt", getattr(caffe, case.phase))
-    bottoms = [net.blobs["x%d" % i] for i in range(len(case.bottoms))]
+    bottoms = [net.params[x][0] if x in net.params else net.blobs[x] for x in ("x%d" % i for i in range(len(case.bottoms)))]
     tops = [net.blobs[name] for name in net.top_names["layer"]]
     params = list(net.params["layer"]) if "layer" in net.params else []
     if case.params != ("filler",):
         for i, blob in enumerate(params):
             blob.data[...] = numbers(random, blob.data.shape, case.params[i] if case.params else "normal")
     net.clear_param_diffs()
-    shapes = [[b.shape for b in case.bottoms]] * case.passes + ([list(case.then)] if case.then else [])
+    shapes = [tuple(b.shape for b in case.bottoms)] * case.passes + ([case.then] if case.then else [])
     for now in shapes:
         for blob, bottom, shape in zip(bottoms, case.bottoms, now):
-            blob.reshape(*shape)
+            if blob.data.shape != shape:
+                blob.reshape(*shape)
             blob.data[...] = numbers(random, shape, bottom.values)
+            blob.diff[...] = 7  # what backward does not write stays so
         net.reshape()
         net.forward()
         arrays = {"top%d" % i: t.data.copy() for i, t in enumerate(tops)}

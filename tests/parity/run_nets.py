@@ -1,6 +1,6 @@
 """The three VOC nets, three solver steps each with dropout on, under whichever Caffe runs this script.
 
-    python tests/parity/run_nets.py OUT DATA [--narrow]
+    python tests/parity/run_nets.py OUT DATA [--narrow] [NET...]
 
 DATA: a folder in VOC layout with a split `train`. Weights are drawn by numpy, the same for both Caffes. For each net and
 step it writes into OUT the loss, the score map before the update and the update of every learned parameter, as .npy files
@@ -19,7 +19,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 sys.path.insert(0, os.path.join(ROOT, "tools"))
 import surgery  # noqa: E402
 import vgg16  # noqa: E402
-from parts import L, python_data  # noqa: E402
+from parts import python_data  # noqa: E402
 from which_caffe import caffe, describe  # noqa: E402
 
 STEPS = 3
@@ -93,7 +93,7 @@ def run(name, out, data, narrow):
 
 
 if __name__ == "__main__":
-    assert L is not None
     print(describe())
-    for net_name in NETS if len(sys.argv) < 5 else sys.argv[4:]:
-        run(net_name, sys.argv[1], os.path.abspath(sys.argv[2]), "--narrow" in sys.argv)
+    words = [word for word in sys.argv[1:] if word != "--narrow"]
+    for net_name in words[2:] or NETS:
+        run(net_name, words[0], os.path.abspath(words[1]), "--narrow" in sys.argv)
