@@ -143,3 +143,14 @@ def test_callbacks_run_around_each_layer(tmp_path):
     net.forward()
     net.backward()
     assert seen == [("before", 0), ("before", 1), ("after", 1), ("after", 0)]
+
+
+def test_loss_adds_up_as_bvlc_does(tmp_path):
+    """BVLC's CPU code prints 509014.6875 here (run on 99bd997); the exact sum is 167500 ln 21 = 509957.5."""
+    net = net_of(tmp_path, """
+        layer { name: "in" type: "Input" top: "x" top: "l" input_param {
+                shape { dim: 1 dim: 21 dim: 375 dim: 500 } shape { dim: 1 dim: 1 dim: 375 dim: 500 } } }
+        layer { name: "loss" type: "SoftmaxWithLoss" bottom: "x" bottom: "l" top: "loss"
+                loss_param { normalize: false ignore_label: 255 } }""")
+    net.blobs["l"].data[:, :, :40] = 255
+    assert float(net.forward()["loss"]) == 509014.6875

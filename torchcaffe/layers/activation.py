@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from torchcaffe.blob import Blob
 from torchcaffe.layer import Layer, Shape, register
-from torchcaffe.layers.helpers import axis_of, expand, sum_around
+from torchcaffe.layers.helpers import axis_of, expand, sigmoid, sum_around
 from torchcaffe.proto import caffe_pb2
 
 
@@ -98,7 +98,7 @@ class Sigmoid(_FromTop):
     """1 / (1 + exp(-x)). Works in place. Follows src/caffe/layers/sigmoid_layer.cpp."""
 
     def function(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.sigmoid(x)
+        return sigmoid(x)
 
     def slope(self, y: torch.Tensor) -> torch.Tensor:
         return y * (1 - y)
@@ -160,7 +160,10 @@ class Threshold(Layer):
 
 @register
 class Power(Layer):
-    """(shift + scale * x) ^ power. Works in place if power is 1. Follows src/caffe/layers/power_layer.cpp."""
+    """(shift + scale * x) ^ power. Works in place if power is 1 (Caffe's gradient does not).
+
+    Follows src/caffe/layers/power_layer.cpp.
+    """
 
     def function(self, x: torch.Tensor) -> torch.Tensor:
         p = self.layer_param.power_param

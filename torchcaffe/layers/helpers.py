@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -56,6 +57,22 @@ def read_labels(layer: Layer, blob: Blob, shape: Shape, classes: int,
                     "the labels, or set ignore_label" % (int(bad.sum()), ", ".join(map(str, found)), classes - 1,
                                                          "" if ignore is None else " or ignore_label %d" % ignore))
     return labels, valid
+
+
+def sigmoid(x: torch.Tensor) -> torch.Tensor:
+    """1 / (1 + exp(-x)) by Caffe's formula, whose last bits decide what is left of 1 - y where y is near 1."""
+    return torch.tanh(x * 0.5).mul_(0.5).add_(0.5)
+
+
+def running_sum(values: torch.Tensor) -> torch.Tensor:
+    """The sum of the losses of all places, as Caffe's code for the device adds them.
+
+    Its CPU code adds them one after another to one float32, and what that loses shows: 167,500 places of ln 21 give
+    509,015 instead of 509,958. The same order here gives the same number. Its GPU code adds in a tree, as torch does.
+    """
+    if values.device.type != "cpu":
+        return values.sum()
+    return torch.from_numpy(np.add.accumulate(values.reshape(-1).numpy(), dtype=np.float32)[-1:]).reshape(())
 
 
 def expand(values: torch.Tensor, shape: Shape, axis: int) -> torch.Tensor:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torchcaffe import files
 from torchcaffe.blob import Blob
 from torchcaffe.layer import Layer, Shape, register
-from torchcaffe.layers.helpers import FLT_MIN, around, axis_of, check_label_count, read_labels
+from torchcaffe.layers.helpers import FLT_MIN, around, axis_of, check_label_count, read_labels, running_sum, sigmoid
 from torchcaffe.proto import caffe_pb2
 
 LOSS = caffe_pb2.LossParameter
@@ -63,8 +63,7 @@ class SoftmaxWithLoss(_Loss):
 
     Probabilities are floored at FLT_MIN, so a place costs at most 87.3. Places with ignore_label cost nothing and get no
     gradient. normalization: VALID (default), FULL, BATCH_SIZE, NONE; `normalize: false` means BATCH_SIZE.
-    A second top is the probabilities. Deviation: Caffe on the CPU adds places one by one in float32, which is off by up to
-    5e-4 for 500 x 500 places (the exact sum of its GPU code is not); here the sum is exact.
+    A second top is the probabilities. On the CPU the sum is Caffe's, see helpers.running_sum.
     Follows src/caffe/layers/softmax_loss_layer.cpp.
     """
 
@@ -84,7 +83,7 @@ class SoftmaxWithLoss(_Loss):
         if self.valid is not None:
             losses.mul_(self.valid)
         self.divisor = self.normalizer(LOSS.VALID, outer, inner, self.valid)
-        top[0].value = -losses.sum(dtype=torch.float64) / self.divisor
+        top[0].value = -running_sum(losses) / self.divisor
         if len(top) > 1:
             top[1].value = self.probabilities.clone()
 
@@ -117,11 +116,11 @@ class SigmoidCrossEntropyLoss(_Loss):
             losses = losses.where(self.valid, 0)
         outer = bottom[0].shape[0]
         self.divisor = self.normalizer(LOSS.BATCH_SIZE, outer, bottom[0].count // outer, self.valid)
-        top[0].value = losses.sum(dtype=torch.float64) / self.divisor
+        top[0].value = running_sum(losses) / self.divisor
 
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if self.only_scores(propagate_down):
-            grad = torch.sigmoid(bottom[0].value) - bottom[1].value.reshape(bottom[0].shape)
+            grad = sigmoid(bottom[0].value) - bottom[1].value.reshape(bottom[0].shape)
             grad *= top[0].grad / self.divisor
             bottom[0].grad = grad if self.valid is None else grad.where(self.valid, 0)
 
@@ -245,11 +244,11 @@ class InfogainLoss(_Loss):
         labels, self.valid = read_labels(self, bottom[1], (outer, inner), classes, self.ignored())
         matrix = (bottom[2] if len(bottom) > 2 else self.file).value.reshape(classes, classes)
         self.gains = matrix[labels].transpose(1, 2)  # (outer, classes, inner): the row of each place's label
-        losses = -(self.gains * self.probabilities.clamp(min=LOG_THRESHOLD).log_()).sum(1)
+        losses = self.gains * self.probabilities.clamp(min=LOG_THRESHOLD).log_()
         if self.valid is not None:
-            losses.mul_(self.valid)
+            losses.mul_(self.valid[:, None])
         self.divisor = self.normalizer(LOSS.VALID, outer, inner, self.valid)
-        top[0].value = losses.sum(dtype=torch.float64) / self.divisor
+        top[0].value = -running_sum(losses.transpose(1, 2)) / self.divisor
         if len(top) > 1:
             top[1].value = self.probabilities.clone()
 

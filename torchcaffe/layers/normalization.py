@@ -121,7 +121,7 @@ class BatchNorm(Layer):
 @register
 class MVN(Layer):
     """(x - mean) / (standard deviation + eps) a channel, or an image with across_channels; the mean only without
-    normalize_variance. The top has 4 axes. Works in place.
+    normalize_variance. The top has 4 axes. Works in place (Caffe's gradient does not).
 
     The gradient is Caffe's: it treats eps as if it were inside the deviation. Follows src/caffe/layers/mvn_layer.cpp.
     """

@@ -165,16 +165,11 @@ class Function:
         layers[self] = layer
 
     def _assign(self, layer, key: str, val) -> None:
-        """Set one parameter: in the message of the layer's type where that has it, else in the layer itself.
-
-        `...param` is always the layer's (`param`, `loss_param`, `convolution_param`), so that nothing is ambiguous.
-        """
+        """Set one parameter: in the message of the layer's type where that has it, else in the layer itself."""
         own = _param_names.get(self.type_name)
         # reading a nested message does not make it present, so a layer that sets none of its fields does not have it
         places = [layer] if own is None else [getattr(layer, f"{own}_param"), layer]
-        target = layer if key.endswith("param") else places[0]
-        if key not in target.DESCRIPTOR.fields_by_name:
-            target = layer
+        target = places[0] if key in places[0].DESCRIPTOR.fields_by_name else layer
         who = f"layer {layer.name!r} (type {self.type_name}): parameter {key!r}"
         if key not in target.DESCRIPTOR.fields_by_name:
             raise AttributeError(f"{who} is unknown{_known(key, *places)}{_elsewhere(key) if own is None else ''}")
