@@ -79,7 +79,8 @@ class Parity:
                 for which, out in outs.items():
                     options = ["--narrow", net] if narrow else [net]
                     self.run(which, "parity/run_nets.py", out, data, *options)
-                self.compare(f"{net}{' (narrow)' if narrow else ''}", "compare_nets.py", outs["bvlc"], outs["torch"])
+                self.compare(f"{net}{' (narrow)' if narrow else ''}", "compare_nets.py", outs["bvlc"], outs["torch"],
+                             *(["--narrow"] if narrow else []))
 
     def record(self) -> None:
         """Write all goldens anew from the real Caffe."""

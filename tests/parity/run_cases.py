@@ -2,6 +2,10 @@
 
     FCN_CAFFE=bvlc /path/to/python-with-caffe tests/parity/run_cases.py bvlc.npz
     FCN_CAFFE=torch python tests/parity/run_cases.py torch.npz [pattern] [--gpu 0]
+    FCN_CAFFE=bvlc /path/to/python-with-caffe tests/parity/run_cases.py --refused
+
+The last one runs what tests/refused.py lists, each in a process of its own because Caffe's CHECKs end the process, and
+exits 1 if a case runs that should not.
 
 Only the interface that both have is used. Keys are `case/array`: top0, top0_diff's of losses excepted, bottom0_diff,
 param0, param0_diff. `pattern` is a regular expression for the names of cases. Runs under Python 3.9 and newer.
@@ -30,7 +34,7 @@ PROVENANCE = "provenance"  # the key that says where the arrays come from
 
 
 def prototxt(case: Case) -> str:
-    """The net of a case: a layer for each bottom, and `layer`, the one it is about."""
+    """The net of a case: a layer for each bottom, `layer`, the one it is about, and what follows."""
     lines = ["force_backward: %s" % ("true" if case.gradients is None else "false")]
     bottoms = ["x%d" % i for i in range(len(case.bottoms))]
     for i, (name, bottom) in enumerate(zip(bottoms, case.bottoms)):
@@ -40,6 +44,8 @@ def prototxt(case: Case) -> str:
     tops = (bottoms[:1] if case.in_place else ["top0"])[: case.tops] + ["top%d" % i for i in range(1, case.tops)]
     lines.append("layer {\n  name: \"layer\"\n  %s\n%s%s}" % (
         case.layer, "".join('  bottom: "%s"\n' % b for b in bottoms), "".join('  top: "%s"\n' % t for t in tops)))
+    lines += ['layer { name: "after%d" bottom: "%s" top: "%s" %s }' % (i, tops[0], tops[0], layer)
+              for i, layer in enumerate(case.after)]
     return "\n".join(lines) + "\n"
 
 
@@ -86,19 +92,49 @@ def run_case(caffe, case: Case) -> dict[str, np.ndarray]:
     return arrays
 
 
+def run_refused(caffe) -> int:
+    """Run each refused case in a forked process, without its log; how many end otherwise than listed."""
+    from refused import REFUSED
+
+    wrong = 0
+    for refused in REFUSED:
+        child = os.fork()
+        if not child:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            try:
+                run_case(caffe, refused.case)
+            except BaseException:
+                os._exit(1)
+            os._exit(0)
+        ran = os.waitpid(child, 0)[1] == 0
+        if not ran or refused.only_here:
+            continue
+        wrong += 1
+        print("ran, but should not: %s: %s" % (refused.case.layer, refused.message))
+    print("%d cases that must be refused, %d of them ran" % (len(REFUSED), wrong))
+    return wrong
+
+
 def main() -> None:
     """Parse the command line, run, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", help="the .npz to write")
+    parser.add_argument("out", nargs="?", help="the .npz to write")
     parser.add_argument("pattern", nargs="?", default="", help="only cases whose name matches this regular expression")
     parser.add_argument("--gpu", type=int, help="run on this GPU")
+    parser.add_argument("--refused", action="store_true", help="run the cases that must be refused instead")
     args = parser.parse_args()
+    if not args.out and not args.refused:
+        parser.error("say where to write, or --refused")
     os.environ.setdefault("GLOG_minloglevel", "2")
     from which_caffe import caffe, describe
 
     if args.gpu is not None:
         caffe.set_mode_gpu()
         caffe.set_device(args.gpu)
+    if args.refused:
+        with tempfile.TemporaryDirectory() as folder:
+            os.chdir(folder)
+            sys.exit(1 if run_refused(caffe) else 0)
     out = os.path.abspath(args.out)
     chosen = [c for c in CASES if re.search(args.pattern, c.name)]
     results: dict[str, np.ndarray] = {}
