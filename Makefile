@@ -46,7 +46,8 @@ $(VENV)/installed: requirements.lock
 python27: $(VENV)/installed  ## packages for the Python 2.7 tests, into .python27 (needs a python2.7)
 	@PY27=$$(command -v python2.7 || ls -d $$HOME/.pyenv/versions/2.7*/bin/python 2>/dev/null | tail -n 1); \
 	test -n "$$PY27" || { echo "No python2.7 found" >&2; exit 1; }; \
-	$$PY27 -m pip install --quiet --target .python27 'numpy==1.16.6' 'scipy==1.2.3' 'Pillow==6.2.2'
+	$$PY27 -m pip install --quiet --target .python27 'numpy==1.16.6' 'scipy==1.2.3' 'Pillow==6.2.2' \
+		'protobuf==3.17.3'
 
 proto: $(VENV)/installed  ## torchcaffe/proto/caffe_pb2.py from caffe.proto
 	$(PY) -m pip install --quiet grpcio-tools==1.85.1

@@ -8,6 +8,7 @@ import json
 import caffe
 import numpy as np
 from segfiles_for_tests import shared
+
 from torchcaffe import files
 
 

@@ -9,6 +9,7 @@ import caffe
 import numpy as np
 import pytest
 from parity import run_graph
+
 from torchcaffe.errors import CaffeError
 
 GOLDEN = json.loads((Path(__file__).parent / "goldens" / "graph.json").read_text())

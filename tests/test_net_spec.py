@@ -79,6 +79,13 @@ def test_to_proto_of_tops_emits_what_they_need_once_and_first():
     assert unused.to_proto() == caffe.to_proto(a)  # names are counted anew in each net
 
 
+def test_a_layer_with_many_ways_to_it_is_walked_once():
+    top = L.Input()
+    for _ in range(60):
+        top = L.Eltwise(top, top)
+    assert len(top.to_proto().layer) == 61  # walking every way to the input would take 2^60 steps
+
+
 def test_one_value_or_dict_fills_a_repeated_field():
     layer = caffe_pb2.LayerParameter()
     net_spec.assign_proto(layer, "bottom", "x")

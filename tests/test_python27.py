@@ -38,9 +38,10 @@ def python27() -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def figures(python27) -> dict[str, str]:
-    """What each check answers under Python 2.7; skips where numpy, scipy or Pillow is not installed for it."""
+    """What each check answers under Python 2.7; skips where numpy, scipy, Pillow or protobuf is not there for it."""
     python, site = python27
-    packages = run(python, "-c", "import numpy, scipy.io, PIL.Image", site=site)
+    look = "import site, sys; site.addsitedir(sys.argv[1]); import numpy, scipy.io, PIL.Image, google.protobuf"
+    packages = run(python, "-c", look, site, site=site)
     if packages.returncode:
         pytest.skip(f"{python} lacks packages: {packages.stderr.strip().splitlines()[-1]}; `make python27` installs them, "
                     "or set FCN_PYTHON27_SITE")
@@ -80,4 +81,4 @@ def test_same_answers_as_this_python(figures):
     done = run(sys.executable, str(DRIVER))
     assert done.returncode == 0, done.stdout + done.stderr
     here = answers(done.stdout)
-    assert len(here) >= 6 and here == figures
+    assert len(here) >= 7 and here == figures

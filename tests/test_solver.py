@@ -98,7 +98,7 @@ def test_resume_is_bit_for_bit(rule, fmt, tmp_path):
 
 
 def test_pieces_of_a_parameter_make_no_difference(tmp_path, monkeypatch):
-    """Parameters are updated in pieces of 2^20 values; here in pieces of 5."""
+    """Parameters are updated in pieces of 2^19 values a thread; here in pieces of 5."""
     wanted = run_solvers.run_case(str(tmp_path), "adam-fixed")
     monkeypatch.setattr("torchcaffe.sgd_solver.CPU_PIECE", 5)
     got = run_solvers.run_case(str(tmp_path), "adam-fixed")
@@ -163,6 +163,20 @@ def test_step_ignores_max_iter_and_solve_does_not(tmp_path):
     solver.step(2)
     assert solver.iter == 5
     assert not list(tmp_path.glob("*iter*"))
+
+
+def test_solve_snapshots_the_end_once(tmp_path, capfd):
+    """After training there is a snapshot, unless one was due in the last iteration anyway."""
+    small(tmp_path, "max_iter: 4 snapshot: 2").solve()
+    small(tmp_path, "max_iter: 5 snapshot: 2").solve()
+    assert re.findall(r"_iter_(\d+)\.caffemodel", capfd.readouterr().err) == ["2", "4", "2", "4", "5"]
+
+
+@pytest.mark.parametrize("initial, tested", [("true", ["0", "2"]), ("false", ["2"])])
+def test_when_tests_are_due(initial, tested, tmp_path, capfd):
+    """Before the iterations that test_interval divides; before the first only with test_initialization."""
+    small(tmp_path, "test_iter: 1 test_interval: 2 test_initialization: " + initial).step(4)
+    assert re.findall(r"Iteration (\d+), Testing net", capfd.readouterr().err) == tested
 
 
 def test_smoothed_loss(tmp_path, capfd):
@@ -357,12 +371,17 @@ def test_exit_codes(words, code, message, in_folder, capfd):
     assert message in out.out + out.err
 
 
-def test_train_resumes_from_a_snapshot(in_folder, capfd):
+def test_train_resumes_and_finetunes(in_folder, capfd):
+    """-snapshot and -weights replace the weights that the solver definition names."""
+    text = Path("solver.prototxt").read_text()
     assert command.main(["train", "-solver", "solver.prototxt"]) == 0
-    Path("longer.prototxt").write_text(Path("solver.prototxt").read_text().replace("max_iter: 4", "max_iter: 6"))
+    Path("longer.prototxt").write_text(text.replace("max_iter: 4", 'max_iter: 6 weights: "none.caffemodel"'))
     assert command.main(["train", "-solver=longer.prototxt", "--snapshot", "solver_iter_4.solverstate"]) == 0
     assert "Resuming from solver_iter_4.solverstate" in capfd.readouterr().err
     assert {p.name for p in in_folder.glob("*.solverstate")} == {"solver_iter_4.solverstate", "longer_iter_6.solverstate"}
+    models = "solver_iter_4.caffemodel,longer_iter_6.caffemodel"
+    assert command.main(["train", "-solver=longer.prototxt", "-weights", models]) == 0
+    assert re.findall(r"Finetuning from (\S+)", capfd.readouterr().err) == models.split(",")
 
 
 @pytest.mark.parametrize("number, flags, last, snapshots", [
@@ -400,9 +419,12 @@ def test_stop_while_testing(tmp_path, capfd):
 def test_stage_and_level_reach_the_net(in_folder, capfd):
     net = run_solvers.LOG_NET.replace('exclude { stage: "quiet" }', 'include { min_level: 2 stage: "loud" }')
     Path("net.prototxt").write_text(net)
+    Path("solver.prototxt").write_text(Path("solver.prototxt").read_text() + " display: 1")
     for flags, there in ((["-level", "2", "-stage", "loud,other"], True), (["-level", "1", "-stage", "loud"], False)):
         assert command.main(["time", "-model", "net.prototxt", "-iterations", "1", *flags]) == 0
         assert ("      loss\tforward" in capfd.readouterr().err) == there
+        assert command.main(["train", "-solver", "solver.prototxt", *flags]) == 0
+        assert ("#1: loss = " in capfd.readouterr().err) == there
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that PyTorch sees")

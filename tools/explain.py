@@ -1,6 +1,6 @@
 """What a net does to its input, from the prototxt alone: sizes, receptive fields, crops, parameters, cost, memory.
 
-    python tools/explain.py voc-fcn8s/train.prototxt --size 500x375
+    python tools/explain.py voc-fcn8s/train.prototxt --size 375x500
 
 One line a layer. `field` is the receptive field: the side of the square of input pixels one unit depends on. `step` is
 how many input pixels lie from one unit to the next, `offset` where in the input the first unit is centred (pixel 0 is
@@ -154,7 +154,7 @@ def totals(rows, layers):
     mebi = 2.0 ** 20
     data, diffs = activations(rows, layers)
     return [
-        'parameters     {:,} learned + {:,} frozen: {:,.1f} MiB; in training that again for gradients and history'
+        'parameters     {:,} learned + {:,} frozen: {:,.1f} MiB; in training twice that more (gradients, history)'
         .format(learned, frozen, 4 * (learned + frozen) / mebi),
         'multiply-adds  {:,} forward'.format(sum(row.multiply_adds for row in rows)),
         'activations    {:,.1f} MiB data; in training {:,.1f} MiB diffs (working memory of the layers not counted)'

@@ -13,7 +13,7 @@ from caffe.proto import caffe_pb2
 DEFAULT_SIZE = (500, 500)   # of a Python data layer when no --size is given: the placeholder of the released deploy net
 
 # Types whose top is as large as their bottom, unit by unit.
-POINTWISE = ('AbsVal', 'BNLL', 'Clip', 'Dropout', 'ELU', 'Exp', 'Log', 'MVN', 'Power', 'ReLU', 'Sigmoid', 'Softmax',
+POINTWISE = ('AbsVal', 'BNLL', 'Clip', 'Dropout', 'ELU', 'Exp', 'Log', 'Power', 'ReLU', 'Sigmoid', 'Softmax',
              'Swish', 'TanH', 'Threshold')
 LOSSES = ('SoftmaxWithLoss', 'EuclideanLoss', 'HingeLoss', 'SigmoidCrossEntropyLoss', 'InfogainLoss',
           'MultinomialLogisticLoss', 'ContrastiveLoss')

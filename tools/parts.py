@@ -9,7 +9,8 @@ from caffe.proto import caffe_pb2
 
 L = caffe.layers
 
-LEARNED = [dict(lr_mult=1, decay_mult=1), dict(lr_mult=2, decay_mult=0)]    # weights, biases: as in the trunk
+# weights, then biases: biases learn at twice the rate and do not decay, as when the classifiers were trained
+LEARNED = [dict(lr_mult=1, decay_mult=1), dict(lr_mult=2, decay_mult=0)]
 FROZEN = [dict(lr_mult=0)]
 
 VOC_MEAN = (104.00699, 116.66877, 122.67892)    # of the ILSVRC photographs VGG16 was trained on: blue, green, red

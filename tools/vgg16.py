@@ -11,12 +11,11 @@ from __future__ import division, print_function
 
 from which_caffe import caffe
 
+from parts import LEARNED
+
 L, P = caffe.layers, caffe.params
 
 WIDTHS = (64, 128, 256, 512, 512, 4096)     # of the five stages and of fc6 and fc7
-
-# weights, then biases: biases learn at twice the rate and do not decay, as the classifier was trained
-LEARNED = [dict(lr_mult=1, decay_mult=1), dict(lr_mult=2, decay_mult=0)]
 
 
 def conv_relu(bottom, num_output, kernel_size=3, stride=1, pad=1):

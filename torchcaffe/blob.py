@@ -94,7 +94,6 @@ class Blob:
     def __init__(self, *shape: int):
         self._shape: tuple[int, ...] = ()
         self._count = 0
-        self._capacity = 0
         self._data = self._diff = Memory(0)
         self.reshape(*shape)
 
@@ -127,8 +126,12 @@ class Blob:
             raise CaffeError("blob: shape %s has %d elements, Caffe's limit is %d" % (shape, count, MAX_COUNT))
         self._shape, self._count = shape, count
         if count > self._capacity:
-            self._capacity = count
             self._data, self._diff = Memory(count), Memory(count)
+
+    @property
+    def _capacity(self) -> int:
+        """How many elements fit both halves' memory; adopted memory, one's own or a sharer's, is just large enough."""
+        return min(self._data.size, self._diff.size)
 
     def canonical_axis(self, axis: int) -> int:
         """A possibly negative axis as an index from the front; CaffeError if there is no such axis."""
@@ -196,8 +199,6 @@ class Blob:
         if tensor.numel() != self._count:
             raise CaffeError("blob of shape %s was handed a result of shape %s" % (self._shape, tuple(tensor.shape)))
         memory.adopt(tensor.to(common.device(), torch.float32).contiguous())
-        if memory.size < self._capacity:
-            self._capacity = memory.size  # the adopted memory is just large enough; a later growth gets new memory
 
     # -- sharing -------------------------------------------------------------------------------------------------------
     def share_data(self, other: Blob) -> None:

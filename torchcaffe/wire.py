@@ -264,7 +264,7 @@ def _blob(buffer: memoryview, a: int, b: int, who: str) -> Values:
     if any(d < 0 or d > INT_MAX for d in shape) or math.prod(shape) != held:
         raise _Malformed("%s says its shape is %s but holds %d values" % (who, shape, held))
     values = chosen[0] if len(chosen) == 1 else np.concatenate([np.zeros(0, np.float32), *chosen])
-    with np.errstate(over="ignore"):  # a double beyond float32 becomes inf, as in Caffe
+    with np.errstate(over="ignore", invalid="ignore"):  # a double beyond float32 becomes inf, as in Caffe
         return Values(shape, values.astype(np.float32, copy=False).reshape(shape))
 
 
@@ -278,46 +278,39 @@ def _layers(buffer: memoryview) -> Iterator[LayerWeights]:
         if kind != BYTES:
             raise _Malformed("field %d of the net has wire type %d" % (number, kind))
         seen.add(number)
-        layer = _layer(buffer, a, b) if number == 100 else _v1_layer(buffer, a, b)
+        layer = _layer(buffer, a, b, 1, 2, BYTES, LAYER_BLOBS) if number == 100 else _old_layer(buffer, a, b)
         if layer is not None:
             yield layer
     if len(seen) != 1:
         raise _Malformed("it holds no layer" if not seen else "it holds both `layer` and `layers` (V1) fields")
 
 
-def _parts(buffer: memoryview, a: int, b: int, name: int, kind_of: int, blobs: int) -> tuple[str, Field | None, list]:
-    """The name, the type's field and the blobs of a layer message, given those three field numbers."""
-    found, type_field, fields = "", None, []
-    for field in _fields(buffer, a, b):
-        number, kind, c, d = field
-        if number in (name, blobs) and kind != BYTES:
+def _layer(buffer: memoryview, a: int, b: int, name_number: int, type_number: int, type_kind: int,
+           blobs_number: int) -> LayerWeights:
+    """A layer message given the numbers of the three fields wanted of it; a type is a text or, in V1, a number."""
+    name, kind_of, fields = "", "", []
+    for number, kind, c, d in _fields(buffer, a, b):
+        if number in (name_number, blobs_number) and kind != BYTES:
             raise _Malformed("field %d of a layer has wire type %d (byte %d)" % (number, kind, a))
-        if number == name:
-            found = _text(buffer, c, d)
-        elif number == kind_of:
-            type_field = field
-        elif number == blobs:
+        if number == name_number:
+            name = _text(buffer, c, d)
+        elif (number, kind) == (type_number, type_kind):
+            kind_of = _text(buffer, c, d) if kind == BYTES else V1_TYPES.get(c, "")
+        elif number == blobs_number:
             fields.append((c, d))
-    values = [_blob(buffer, c, d, "layer '%s' blob %d" % (found, i)) for i, (c, d) in enumerate(fields)]
-    return found, type_field, values
+    blobs = [_blob(buffer, c, d, "layer '%s' blob %d" % (name, i)) for i, (c, d) in enumerate(fields)]
+    return LayerWeights(name, kind_of, blobs)
 
 
-def _layer(buffer: memoryview, a: int, b: int) -> LayerWeights:
-    name, kind, blobs = _parts(buffer, a, b, 1, 2, 7)
-    return LayerWeights(name, _text(buffer, *kind[2:]) if kind is not None and kind[1] == BYTES else "", blobs)
-
-
-def _v1_layer(buffer: memoryview, a: int, b: int) -> LayerWeights | None:
+def _old_layer(buffer: memoryview, a: int, b: int) -> LayerWeights | None:
     """A layer of format V1, or of V0 inside it; None for V0's padding layers."""
-    nested = [f for f in _fields(buffer, a, b) if f[0] == 1 and f[1] == BYTES]
+    nested = [(c, d) for number, kind, c, d in _fields(buffer, a, b) if number == 1 and kind == BYTES]
     if not nested:
-        name, kind, blobs = _parts(buffer, a, b, 4, 5, 6)
-        return LayerWeights(name, V1_TYPES.get(kind[2], "") if kind is not None and kind[1] == VARINT else "", blobs)
+        return _layer(buffer, a, b, 4, 5, VARINT, 6)
     if len(nested) > 1:
         raise _Malformed("a layer of format V0 at byte %d is in pieces" % a)
-    name, kind, blobs = _parts(buffer, *nested[0][2:], 1, 2, 50)
-    v0_type = _text(buffer, *kind[2:]) if kind is not None and kind[1] == BYTES else ""
-    return None if v0_type == "padding" else LayerWeights(name, V1_TYPES.get(V0_TYPES.get(v0_type, 0), ""), blobs)
+    layer = _layer(buffer, *nested[0], 1, 2, BYTES, 50)
+    return None if layer.type == "padding" else layer._replace(type=V1_TYPES.get(V0_TYPES.get(layer.type, 0), ""))
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------

@@ -52,7 +52,9 @@ class Parity:
             self.failed.append(what)
 
     def cases(self) -> None:
-        """Every layer case, forward and backward."""
+        """Every layer case, forward and backward; and that both refuse what must be refused."""
+        for which in self.pythons:
+            self.run(which, "parity/run_cases.py", "--refused")
         a, b = self.folder / "cases_bvlc.npz", self.folder / "cases_torch.npz"
         self.run("bvlc", "parity/run_cases.py", a)
         self.run("torch", "parity/run_cases.py", b)

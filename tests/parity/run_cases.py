@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import hashlib
 import os
 import re
 import sys
@@ -147,9 +148,11 @@ def main() -> None:
                 results.update(("%s/%s" % (case.name, k), v) for k, v in run_case(caffe, case).items())
         finally:
             os.chdir(home)
-    results[PROVENANCE] = np.array("%s; numpy %s; %s; %s" % (
-        re.sub(r" \(.*?\)", "", describe("CPU" if args.gpu is None else "GPU %d" % args.gpu)), np.__version__,
-        datetime.date.today().isoformat(), "tests/parity/run_cases.py"))
+    with open(caffe._caffe.__file__, "rb") as f:
+        build = hashlib.sha256(f.read()).hexdigest()[:16]
+    results[PROVENANCE] = np.array("%s; sha256 of its %s %s...; numpy %s; %s; tests/parity/run_cases.py %s" % (
+        re.sub(r" \(.*?\)", "", describe("CPU" if args.gpu is None else "GPU %d" % args.gpu)),
+        os.path.basename(caffe._caffe.__file__), build, np.__version__, datetime.date.today().isoformat(), args.pattern))
     np.savez_compressed(out + ".tmp.npz", **results)
     os.replace(out + ".tmp.npz", out)
     print("%d cases, %d arrays -> %s" % (len(chosen), len(results) - 1, args.out))

@@ -67,12 +67,15 @@ class _SameMemory(Layer):
 
 @register
 class Flatten(_SameMemory):
-    """Axes `axis` (default 1) to `end_axis` (default the last) become one. Follows src/caffe/layers/flatten_layer.cpp."""
+    """Axes `axis` (default 1) to `end_axis` (default the last) become one; if none lies between, one of size 1 is added.
+
+    Follows src/caffe/layers/flatten_layer.cpp.
+    """
 
     def shape(self, bottom: Shape) -> list[Shape]:
         p = self.layer_param.flatten_param
         start, end = axis_of(self, p.axis, bottom), axis_of(self, p.end_axis, bottom, "end_axis")
-        self.check(start <= end, "axis %d is behind end_axis %d" % (start, end))
+        self.check(start <= end + 1, "axis %d is behind end_axis %d" % (start, end))
         return [bottom[:start] + (prod(bottom[start : end + 1]),) + bottom[end + 1 :]]
 
 

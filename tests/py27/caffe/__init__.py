@@ -1,4 +1,4 @@
-"""A stand-in for pycaffe: blobs, Python layers, and a net and a solver made of them. No layer types, no arithmetic.
+"""A stand-in for pycaffe: blobs, Python layers, a net and a solver made of them, NetSpec. No layer types.
 
 Just enough for the scripts in tools/ to really run under Python 2.7, where neither the embedded Caffe (Python 3) nor,
 on most machines, the original is at hand. Written in the common subset of Python 2.7 and 3.
@@ -6,6 +6,8 @@ on most machines, the original is at hand. Written in the common subset of Pytho
 from collections import OrderedDict
 
 import numpy as np
+
+from .net_spec import NetSpec, layers, params  # noqa: F401
 
 __version__ = 'stand-in'
 TRAIN, TEST = 0, 1

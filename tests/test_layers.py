@@ -1,0 +1,127 @@
+"""Every layer against what the real Caffe answered to the cases (tests/goldens/layers.npz), and what layers refuse.
+
+The golden file is recorded by `make goldens`; it says inside which Caffe wrote it. Tolerance: parity/compare_cases.py.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import caffe
+import numpy as np
+import pytest
+from cases import CASES, Case
+from parity.compare_cases import TOLERANCE, arrays_of, compare_case
+from parity.run_cases import run_case
+from refused import REFUSED, Refused
+
+from torchcaffe.errors import CaffeError
+from torchcaffe.layer import CATALOGUE
+
+GOLDENS = Path(__file__).parent / "goldens" / "layers.npz"
+REMEDY = "record the goldens again with a real Caffe: make goldens"
+
+
+@pytest.fixture(autouse=True)
+def scratch(tmp_path, monkeypatch):
+    """Cases write their files into the current folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GLOG_minloglevel", "2")
+
+
+@pytest.fixture(scope="module")
+def goldens() -> dict[str, dict[str, np.ndarray]]:
+    """case name -> array name -> array, as the real Caffe computed them."""
+    with np.load(GOLDENS) as file:
+        assert str(file["provenance"]).startswith("Caffe: bvlc 1.0.0"), file["provenance"]
+        return arrays_of(file)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_as_the_real_caffe(case: Case, goldens):
+    assert case.name in goldens, "no golden for this case; " + REMEDY
+    error, array = compare_case(goldens[case.name], run_case(caffe, case))
+    assert error <= (0 if case.exact else TOLERANCE), "%s is off by %.1e of its largest value" % (array, error)
+
+
+def test_goldens_and_cases_are_the_same_list(goldens):
+    assert sorted(goldens) == sorted(c.name for c in CASES), REMEDY
+    assert len({c.name for c in CASES}) == len(CASES)
+
+
+def test_every_layer_type_has_a_case():
+    cased = {re.match(r'type: "(\w+)"', c.layer).group(1) for c in CASES}
+    assert cased == set(CATALOGUE)
+
+
+def test_every_layer_says_whom_it_follows():
+    for name, cls in CATALOGUE.items():
+        assert re.search(r"Follows (src/caffe/layers|include/caffe/layers)/\w+\.[ch]pp", cls.__doc__ or ""), name
+
+
+@pytest.mark.parametrize("refused", REFUSED, ids=lambda r: r.case.name)
+def test_refused(refused: Refused):
+    with pytest.raises(CaffeError, match=refused.message) as caught:
+        run_case(caffe, refused.case)
+    assert "Layer 'layer'" in str(caught.value)
+
+
+RESHAPED = """force_backward: true
+layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 4 dim: 3 dim: 2 } } }
+layer { name: "r" type: "Reshape" bottom: "x" top: "r" reshape_param { shape { dim: 0 dim: -1 } } }
+layer { name: "square" type: "Power" bottom: "r" top: "e" power_param { power: 2 } }
+layer { name: "f" type: "Flatten" bottom: "e" top: "f" flatten_param { axis: 0 } }
+layer { name: "c" type: "Concat" bottom: "f" top: "c" concat_param { axis: 0 } }
+layer { name: "s" type: "Slice" bottom: "c" top: "s" slice_param { axis: 0 } }
+layer { name: "p" type: "Power" bottom: "s" top: "p" power_param { scale: 3 } }
+layer { name: "q" type: "Power" bottom: "s" top: "q" power_param { scale: 5 } }
+layer { name: "y" type: "Eltwise" bottom: "p" bottom: "q" top: "y" }
+"""
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["", "numpy views held"])
+def test_shared_memory_survives_every_change_of_size(held: bool):
+    Path("net.prototxt").write_text(RESHAPED)
+    net = caffe.Net("net.prototxt", caffe.TRAIN)
+    random = np.random.RandomState(0)
+    for items in (4, 2, 8, 4, 1, 7, 8, 9, 2, 9):
+        net.blobs["x"].reshape(items, 3, 2)
+        x = random.randn(items, 3, 2).astype(np.float32)
+        net.blobs["x"].data[...] = x
+        views = [(b.data, b.diff) for b in net.blobs.values()] if held else []
+        net.forward()
+        np.testing.assert_allclose(net.blobs["y"].data, 8 * x.ravel() ** 2, rtol=1e-6)
+        net.blobs["y"].diff[...] = 1
+        net.backward()
+        np.testing.assert_allclose(net.blobs["x"].diff, 16 * x, rtol=1e-6)
+        del views
+
+
+def run_loss(layer: str, scores: np.ndarray, labels: np.ndarray) -> caffe.Net:
+    """A net of one loss with two bottoms, run forward and backward."""
+    inputs = "".join('layer { name: "%s" type: "Input" top: "%s" input_param { shape { %s } } }\n' % (
+        n, n, " ".join("dim: %d" % d for d in a.shape)) for n, a in (("x", scores), ("label", labels)))
+    Path("net.prototxt").write_text("force_backward: true\n" + inputs + layer)
+    net = caffe.Net("net.prototxt", caffe.TRAIN)
+    net.blobs["x"].data[...], net.blobs["label"].data[...] = scores, labels
+    net.forward()
+    net.backward()
+    return net
+
+
+def test_second_top_of_softmax_loss_is_the_probabilities():
+    # Caffe's header promises it; its last version refuses two tops whatever the loss weights, so there is no golden.
+    x = np.random.RandomState(1).randn(2, 3, 4).astype(np.float32)
+    net = run_loss('layer { name: "loss" type: "SoftmaxWithLoss" bottom: "x" bottom: "label" top: "loss" top: "p" '
+                   "loss_weight: 1 loss_weight: 0 }", x, np.zeros((2, 4)))
+    e = np.exp(x - x.max(1, keepdims=True))
+    np.testing.assert_allclose(net.blobs["p"].data, e / e.sum(1, keepdims=True), rtol=1e-5)
+    np.testing.assert_allclose(net.blobs["loss"].data, -np.log(net.blobs["p"].data[:, 0]).mean(), rtol=1e-6)
+
+
+def test_loss_of_a_large_map_adds_up_as_in_caffe():
+    # 761513.5 is BVLC's figure on the CPU, pixels added one by one in float32; the exact sum is 250000 ln 21 = 761130.6.
+    net = run_loss('layer { name: "loss" type: "SoftmaxWithLoss" bottom: "x" bottom: "label" top: "loss" '
+                   "loss_param { normalize: false } }", np.zeros((1, 21, 500, 500)), np.zeros((1, 1, 500, 500)))
+    assert float(net.blobs["loss"].data) == 761513.5
