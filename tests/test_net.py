@@ -71,7 +71,7 @@ def test_missing_files_are_runtime_errors_as_in_pycaffe(tmp_path):
 
 def test_copy_from_checks_everything_before_it_changes_anything(tmp_path):
     """The second layer does not fit, so the first keeps its values too."""
-    two = INPUT + IP % 4 + 'layer { name: "ip2" type: "InnerProduct" bottom: "y" top: "z" inner_product_param { num_output: %d } }'
+    two = INPUT + IP % 4 + IP.replace('"ip"', '"ip2"').replace('bottom: "x" top: "y"', 'bottom: "y" top: "z"')
     source = net_of(tmp_path, two % 5)
     source.params["ip"][0].data[...] = 7
     source.save(str(tmp_path / "source.caffemodel"))
