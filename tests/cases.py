@@ -122,6 +122,22 @@ case("DummyData one filler for two", DUMMY % 'data_filler { type: "uniform" } sh
      seed=4, exact=True, backward=False)
 case("DummyData legacy shape", DUMMY % "data_filler { value: -1 } num: 2 num: 1 channels: 3 height: 4 width: 5", tops=2,
      exact=True, backward=False)
+DATA = 'type: "Data" data_param { source: "images" batch_size: %d backend: LMDB %s} %s'
+for name, batch, parameter, transform, how in (
+        ("", 7, "", "", {}), (" wraps", 30, "", "", {"passes": 3}), (" prefetch", 3, "prefetch: 2", "", {"passes": 4}),
+        (" one top", 4, "", "scale: 0.00390625", {"tops": 1}), (" rand_skip", 4, "rand_skip: 9", "", {"seed": 1}),
+        (" crop TEST", 4, "", "crop_size: 3", {"phase": "TEST"}), (" crop TRAIN", 9, "", "crop_size: 4", {"passes": 3}),
+        (" mirror", 9, "", "mirror: true", {"passes": 2}), (" mirror TEST", 9, "", "mirror: true", {"phase": "TEST"}),
+        (" crop mirror", 8, "", "crop_size: 5 mirror: true scale: 0.5", {"passes": 3}),
+        (" mean_value", 4, "", "mean_value: 104.5 scale: 0.1", {}),
+        (" mean_values", 4, "", "mean_value: 104 mean_value: 117 mean_value: 123", {}),
+        (" mean_file", 4, "", 'mean_file: "mean.binaryproto" crop_size: 4 mirror: true scale: 0.3', {"passes": 2})):
+    case("Data" + name, DATA % (batch, parameter, "transform_param { %s }" % transform),
+         **{"tops": 2, "seed": 6, "backward": False, "exact": True, **how})
+for item, name in enumerate(("large", "float", "colour", "grey"), 1):
+    case("Data " + name, (DATA % (1, "", "")).replace("images", "mixed"), tops=2, passes=item, backward=False, exact=True)
+case("Data force_color", (DATA % (1, "", "transform_param { force_color: true }")).replace("images", "mixed"), passes=4,
+     backward=False, exact=True)
 
 # -- vision ----------------------------------------------------------------------------------------------------------------
 CONV = 'type: "Convolution" '
@@ -199,6 +215,7 @@ case("Pooling default is MAX, stride 1", POOL % "kernel_size: 2", APART)
 case("Pooling MAX ties", POOL % "kernel_size: 3 stride: 2", STEPS)
 case("Pooling MAX mask", POOL % "kernel_size: 3 stride: 2 pad: 1", STEPS, tops=2)
 case("Pooling MAX mask large pad", POOL % "kernel_size: 3 stride: 2 pad: 2 engine: CAFFE", STEPS, tops=2)
+case("Pooling MAX mask off the image", POOL % "kernel_size: 1 stride: 3", Blob((1, 2, 5, 6)), tops=2, backward=False)
 
 CROP = 'type: "Crop" crop_param { %s }'
 case("Crop", 'type: "Crop"', X, Blob((2, 3, 3, 4)))
@@ -278,6 +295,7 @@ case("BatchNorm resized", BN % "", X, params=STATISTICS, then=((3, 3, 4, 2),))
 
 case("BatchNorm overwritten", BN % "", X, params=STATISTICS, in_place=True,
      after=('type: "Scale" scale_param { filler { value: 2 } bias_term: true }', 'type: "ReLU"'))
+case("BatchNorm overwritten at once", BN % "", X, params=STATISTICS, after=('type: "ReLU"',))
 case("BatchNorm TEST overwritten", BN % "", X, params=STATISTICS, phase="TEST", after=('type: "ReLU"',))
 
 MVN = 'type: "MVN" mvn_param { %s }'

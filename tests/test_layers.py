@@ -98,6 +98,17 @@ def test_shared_memory_survives_every_change_of_size(held: bool):
         del views
 
 
+def test_filter_keeps_all_items_until_the_first_forward():
+    Path("net.prototxt").write_text("""
+        layer { name: "x" type: "Input" top: "x" top: "s" input_param { shape { dim: 4 dim: 3 } shape { dim: 4 } } }
+        layer { name: "f" type: "Filter" bottom: "x" bottom: "s" top: "y" }""")
+    net = caffe.Net("net.prototxt", caffe.TEST)
+    assert net.blobs["y"].shape == (4, 3)
+    net.blobs["s"].data[...] = [0, 1, 0, 0]
+    net.forward()
+    assert net.blobs["y"].shape == (1, 3)
+
+
 def run_loss(layer: str, scores: np.ndarray, labels: np.ndarray) -> caffe.Net:
     """A net of one loss with two bottoms, run forward and backward."""
     inputs = "".join('layer { name: "%s" type: "Input" top: "%s" input_param { shape { %s } } }\n' % (

@@ -12,6 +12,7 @@ is walked byte by byte; the numbers stay where they are in the one buffer that t
     V1LayerParameter  layer 1 (V0LayerParameter), name 4, type 5, blobs 6
     V0LayerParameter  name 1, type 2, blobs 50
     BlobProto         num 1, channels 2, height 3, width 4, data 5, shape 7 (dim 1), double_data 8
+    SolverState       iter 1, learned_net 2, history 3
 """
 from __future__ import division, print_function
 
@@ -59,8 +60,20 @@ def read(path):
     Types are today's names; '' where the file has none. Raises IOError if there is no such file, CaffemodelError if it
     is not a caffemodel, is damaged, or is HDF5.
     """
+    return _read(path, 'caffemodel', _layers)
+
+
+def read_state(path):
+    """(iteration, path of the weights, history) of a solverstate; history is a list of arrays, one a parameter blob.
+
+    Raises as `read` does.
+    """
+    return _read(path, 'solverstate', _state)[0]
+
+
+def _read(path, kind, reader):
     if not os.path.isfile(path):
-        raise IOError('%s: no such file; wanted a caffemodel' % path)
+        raise IOError('%s: no such file; wanted a %s' % (path, kind))
     data = bytearray(os.path.getsize(path))
     rest = memoryview(data)
     with io.open(path, 'rb', buffering=0) as f:     # unbuffered: straight into `data`
@@ -69,10 +82,10 @@ def read(path):
     try:
         if data[:4] == b'\x89HDF':
             raise _Malformed('it is HDF5; save the weights as binary (snapshot_format: BINARYPROTO, or net.save)')
-        return list(_layers(data))
+        return list(reader(data))
     except _Malformed as error:
-        raise CaffemodelError('%s: %s. Wanted a caffemodel; got %d bytes that begin with %r. If it is one, it is '
-                              'damaged: copy or fetch it again' % (path, error, len(data), bytes(data[:16])))
+        raise CaffemodelError('%s: %s. Wanted a %s; got %d bytes that begin with %r. If it is one, it is '
+                              'damaged: copy or fetch it again' % (path, error, kind, len(data), bytes(data[:16])))
 
 
 def write(path, layers, name=''):
@@ -264,6 +277,19 @@ def _old_layer(data, a, b):
         raise _Malformed('a layer of format V0 at byte %d is in pieces' % a)
     layer = _layer(data, nested[0][0], nested[0][1], 1, 2, BYTES, 50)
     return None if layer.type == 'padding' else layer._replace(type=V0_TYPES.get(layer.type, ''))
+
+
+def _state(data):
+    """One (iteration, path of the weights, history) of a SolverState."""
+    iteration, model, history = 0, '', []
+    for number, kind, a, b in _fields(data, 0, len(data)):
+        if number == 1 and kind == VARINT:
+            iteration = _signed(a, 32)
+        elif number == 2 and kind == BYTES:
+            model = _text(data, a, b)
+        elif number == 3 and kind == BYTES:
+            history.append(_blob(data, a, b, 'history blob %d' % len(history))[0])
+    yield iteration, model, history
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------

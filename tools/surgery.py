@@ -15,6 +15,7 @@ import numpy as np
 
 import caffemodel
 
+
 class SurgeryError(ValueError):
     """Parameters that do not fit; the message names both sides, their shapes, and the remedy."""
 

@@ -1,6 +1,7 @@
 """Compare what two Caffes recorded with run_solvers.py, the reference first. Exit status 1 if anything is out of tolerance.
 
-    compare_solvers.py bvlc.npz torch.npz      trajectories: every array of every case (or of the cases both have)
+    compare_solvers.py bvlc.npz torch.npz      trajectories: every array of every case
+    compare_solvers.py bvlc.npz resumed.npz    what was resumed from snapshots: it ends where the whole trajectory ends
     compare_solvers.py bvlc.log torch.log      logs: the same lines in the same order, their numbers compared
 
 Tolerances: 1e-5 of each array's largest value for trajectories (one Caffe differs from itself under another BLAS by up to
@@ -44,6 +45,16 @@ def array_shares(wanted: Mapping[str, np.ndarray], got: Mapping[str, np.ndarray]
     return shares
 
 
+def ends(whole: Mapping[str, np.ndarray], resumed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What whole trajectories say of the names in `resumed`, 'case FORMAT/kind': of losses and rates, the last."""
+    wanted = {}
+    for name in resumed:
+        if " " in name:
+            array = whole[name.split(" ")[0] + "/" + name.split("/")[1]]
+            wanted[name] = array[-len(resumed[name]) :] if name.endswith(("/loss", "/rate")) else array
+    return wanted
+
+
 def log_lines(text: str) -> list[str]:
     """What the solver and the command logged, without time stamps and speeds."""
     found = [m.group(2) for m in map(LINE.match, text.splitlines()) if m]
@@ -77,7 +88,7 @@ def main(argv: list[str]) -> int:
         print("solver log: headroom %.3f (%s)" % (1 - share, where))
         return int(not share <= 1)
     with np.load(argv[0]) as a, np.load(argv[1]) as b:
-        shares = array_shares(a, b)
+        shares = array_shares(ends(a, b) or a, b)
         print("%s; %s" % (a["provenance"], b["provenance"]))
     for kind in sorted({name.split("/")[1] for name in shares}):
         name = max((n for n in shares if n.endswith("/" + kind)), key=shares.__getitem__)

@@ -28,12 +28,13 @@ class Parity:
 
     def __init__(self, bvlc_python: str, folder: Path):
         self.pythons = {"bvlc": bvlc_python, "torch": sys.executable}
+        self.caffe = Path(bvlc_python).with_name("caffe")  # the command; bin/install-real-caffe puts it beside python
         self.folder = folder
         self.failed: list[str] = []
 
-    def run(self, which: str, script: str, *args: object) -> None:
+    def run(self, which: str, script: str, *args: object, **more_env: str) -> None:
         """One script under one Caffe; SystemExit with the end of its output if it fails."""
-        env = {**os.environ, "FCN_CAFFE": which, "PYTHONPATH": ""}
+        env = {**os.environ, "FCN_CAFFE": which, "PYTHONPATH": "", **more_env}
         env.setdefault("OPENBLAS_NUM_THREADS", "1")  # then BVLC's numbers are the same bits in every run
         command = [self.pythons[which], str(HERE.parent / script), *map(str, args)]
         done = subprocess.run(command, env=env, capture_output=True, text=True, cwd=ROOT)
@@ -71,23 +72,28 @@ class Parity:
             resumed = self.folder / f"resumed_{writer}_{reader}.npz"
             self.run(reader, "parity/run_solvers.py", "resume", self.folder / f"snapshots_{writer}", resumed)
             self.compare(f"snapshots written by {writer}, resumed by {reader}", "compare_solvers.py", a, resumed)
+        logs = [self.folder / f"{which}.log" for which in self.pythons]
+        self.run("bvlc", "parity/run_solvers.py", "log", logs[0], self.caffe)
+        self.run("torch", "parity/run_solvers.py", "log", logs[1], sys.executable, "-m", "torchcaffe")
+        self.compare("log of train, test and time", "compare_solvers.py", *logs)
 
     def nets(self, narrow: bool) -> None:
         """Three steps of the three VOC nets, dropout on."""
         data = voc_data(self.folder / "data")
-        for net in ("voc-fcn32s", "voc-fcn16s", "voc-fcn8s"):  # one at a time: 3 GB of results each
+        for net in ("voc-fcn32s", "voc-fcn16s", "voc-fcn8s"):  # one at a time: 5 GB of results each
             with tempfile.TemporaryDirectory(dir=self.folder) as folder:
-                outs = {which: Path(folder) / which for which in self.pythons}
-                for which, out in outs.items():
-                    options = ["--narrow", net] if narrow else [net]
-                    self.run(which, "parity/run_nets.py", out, data, *options)
-                self.compare(f"{net}{' (narrow)' if narrow else ''}", "compare_nets.py", outs["bvlc"], outs["torch"],
-                             *(["--narrow"] if narrow else []))
+                outs = [Path(folder) / which / net for which in ("bvlc", "torch", "again")]
+                options = [data, *(["--narrow"] if narrow else []), net]
+                self.run("bvlc", "parity/run_nets.py", outs[0].parent, *options)
+                self.run("torch", "parity/run_nets.py", outs[1].parent, *options)
+                self.run("bvlc", "parity/run_nets.py", outs[2].parent, *options, OPENBLAS_CORETYPE="Sandybridge")
+                self.compare(f"{net}{' (narrow)' if narrow else ''}", "compare_nets.py", *outs)
 
     def record(self) -> None:
         """Write all goldens anew from the real Caffe."""
         self.run("bvlc", "parity/run_cases.py", GOLDENS / "layers.npz")
         self.run("bvlc", "parity/run_solvers.py", "record", GOLDENS / "solvers.npz")
+        self.run("bvlc", "parity/run_solvers.py", "log", GOLDENS / "solver.log", self.caffe)
         self.run("bvlc", "parity/run_graph.py", GOLDENS / "graph.json")
         for script in sorted(GOLDENS.glob("make_*.py")):
             self.run("bvlc", f"goldens/{script.name}")

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import gzip
 import hashlib
 import os
 import re
@@ -50,12 +51,22 @@ def prototxt(case: Case) -> str:
     return "\n".join(lines) + "\n"
 
 
+def write_files(caffe, case: Case, random: np.random.RandomState) -> None:
+    """The files a case names: databases from tests/goldens, matrix and mean as drawn."""
+    for name, shape in (("infogain", (1, 1, 3, 3)), ("mean", (1, 3, 6, 7))):
+        if name + ".binaryproto" in case.layer:
+            with open(name + ".binaryproto", "wb") as f:
+                f.write(caffe.io.array_to_blobproto(numbers(random, shape, "uniform")).SerializeToString())
+    for name in re.findall('source: "([a-z]+)"', case.layer):
+        os.makedirs(name, exist_ok=True)
+        with gzip.open(os.path.join(TESTS, "goldens", name + ".mdb.gz")) as packed, open(name + "/data.mdb", "wb") as f:
+            f.write(packed.read())
+
+
 def run_case(caffe, case: Case) -> dict[str, np.ndarray]:
     """All arrays of one case; files it needs are written to, and read from, the current folder."""
     random = case.random()
-    if "source:" in case.layer:
-        with open("infogain.binaryproto", "wb") as f:
-            f.write(caffe.io.array_to_blobproto(numbers(random, (1, 1, 3, 3), "uniform")).SerializeToString())
+    write_files(caffe, case, random)
     with open("net.prototxt", "w") as f:
         f.write(prototxt(case))
     if case.seed is not None:

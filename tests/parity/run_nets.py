@@ -25,7 +25,7 @@ from which_caffe import caffe, describe  # noqa: E402
 
 STEPS = 3
 NETS = ("voc-fcn32s", "voc-fcn16s", "voc-fcn8s")
-BASE_LR = 1e-10  # of the released 32s; far larger ones make three steps chaotic, and no two BLAS builds agree then
+BASE_LR = 1e-10  # of the released 32s
 
 
 def net_module(name):
@@ -37,27 +37,19 @@ def net_module(name):
 
 
 def fill(net, seed=1):
-    """Draw every learned parameter from numpy: He-scaled weights, small scores as early in training, no biases.
+    """Draw the trunk from numpy, He-scaled, without biases; scores start at zero, as in the recipe.
 
     With biases the 100 pixels of padding become wide areas of one value, up to rounding, and max pooling picks its
-    gradient's way through them by the last bit of BVLC's BLAS: BVLC with another OpenBLAS kernel then differs from itself
-    by up to 1e-3 in updates
-    (default against Sandybridge kernels), and the engine from BVLC by 5e-4. Zeros are exact everywhere.
+    gradient's way through them by the last bit of BVLC's BLAS. Zeros are exact everywhere.
     """
     random = np.random.RandomState(seed)
     for name, blobs in net.params.items():
-        if name.startswith("up"):
+        if name.startswith(("up", "score")):
             continue
-        for blob in blobs:
-            if blob.data.ndim == 1:
-                continue  # the filler's zeros
-            scale = np.sqrt(2.0 / np.prod(blob.data.shape[1:]))
-            if name == "conv1_1":
-                scale *= 0.1  # pixels are about 100
-            elif name.startswith("score"):
-                scale *= 0.01
-            draw = random.standard_normal if blob.data.size < 1e6 else functools.partial(fast_normal, random)
-            blob.data[...] = draw(blob.data.shape) * scale
+        weights = blobs[0].data
+        scale = np.sqrt(2.0 / np.prod(weights.shape[1:])) * (0.1 if name == "conv1_1" else 1.0)  # pixels are about 100
+        draw = random.standard_normal if weights.size < 1e6 else functools.partial(fast_normal, random)
+        weights[...] = draw(weights.shape) * scale
 
 
 def fast_normal(random, shape):
