@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cases import CONV, DECONV, POOL, Blob, Case, kernel
+from cases import CONV, DECONV, POOL, kernel
+from layer_case import Blob, Case
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,16 @@ refused("3 tops.* 2 data fillers|: 3; you specified 2", DUMMY % "data_filler {} 
 refused("2 tops.* specified 3", DUMMY % "shape { dim: 1 } shape { dim: 1 } shape { dim: 1 }", tops=2)
 refused("not both", DUMMY % "shape { dim: 1 } num: 2")
 refused("once or once per top", DUMMY % "num: 2 channels: 3 height: 4")
+DATA = 'type: "Data" data_param { source: "%s" backend: LMDB batch_size: %d } transform_param { %s }'
+refused("LEVELDB .the default., the engine reads LMDB", 'type: "Data" data_param { source: "images" batch_size: 1 }')
+refused("nowhere: cannot open this LMDB: No such file", DATA.replace("%s", "./nowhere", 1) % (1, ""))
+refused("Positive batch size required, got 0", DATA % ("images", 0, ""))
+refused("crop_size 7 exceeds an image of shape .3, 6, 7.", DATA % ("images", 1, "crop_size: 7"))
+refused("mean_file and mean_value at the same time", DATA % ("images", 1, 'mean_value: 1 mean_file: "mean.binaryproto"'))
+refused("mean.binaryproto has shape .3, 6, 7., an image .3, 40, 50", DATA % ("mixed", 1, 'mean_file: "mean.binaryproto"'))
+refused("1 mean_value or as many as channels: got 2 for 3", DATA % ("images", 1, "mean_value: 1 mean_value: 2"))
+refused("shapes .3, 40, 50. and .2, 5, 4", DATA % ("mixed", 2, ""))
+refused("both force_color and force_gray", DATA % ("mixed", 1, "force_color: true force_gray: true"), passes=3)
 
 # vision
 refused("kernel_size 0 times, wanted", CONV + kernel(""), X)

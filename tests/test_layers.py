@@ -11,7 +11,8 @@ from pathlib import Path
 import caffe
 import numpy as np
 import pytest
-from cases import CASES, Case
+from cases import CASES
+from layer_case import Case
 from parity.compare_cases import TOLERANCE, arrays_of, compare_case
 from parity.run_cases import run_case
 from refused import REFUSED, Refused

@@ -37,6 +37,9 @@ class Lmdb:
         if not metas:
             raise CaffeError("%s: not an LMDB file: no valid meta page" % self.path)
         _, self._size, self._entries, self._root = max(metas)
+        if self._entries * 10 > len(self._bytes):  # an entry takes 10 bytes at least: its offset and its node's header
+            raise CaffeError("%s: damaged LMDB: %d entries cannot lie in %d bytes" % (
+                self.path, self._entries, len(self._bytes)))
 
     def _page_size(self) -> int:
         """The first meta page tells the page size; the second one lies that far behind it."""

@@ -30,7 +30,8 @@ for folder in (HERE, TESTS, os.path.join(os.path.dirname(TESTS), "tools")):
     if folder not in sys.path:
         sys.path.append(folder)
 
-from cases import CASES, Case, numbers  # noqa: E402
+from cases import CASES  # noqa: E402
+from layer_case import Case, numbers  # noqa: E402
 
 PROVENANCE = "provenance"  # the key that says where the arrays come from
 

@@ -161,7 +161,10 @@ class Data(Layer):
                    "convert the database and say backend: LMDB")
         self.check(p.batch_size > 0, "Positive batch size required, got 0; set batch_size")
         self.check(not (t.force_color and t.force_gray), "cannot set both force_color and force_gray")
-        self.database = Lmdb(p.source)
+        try:
+            self.database = Lmdb(p.source)
+        except CaffeError as e:
+            raise CaffeError(self.describe(str(e))) from e
         self.check(len(self.database) > 0, "the database %s is empty" % p.source)
         self.entries, self.offset = iter(self.database), 0
         self.transform = Transformer(self)
