@@ -114,8 +114,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body) - start))
         self.end_headers()
         block = body[start:][: server.cuts.pop(0)] if server.cuts else body[start:]
+        server.sent += len(block)  # before the client can have them, and look
         self.wfile.write(block)
-        server.sent += len(block)
 
     def log_message(self, *args):
         pass

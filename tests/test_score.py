@@ -18,8 +18,10 @@ MEAN = (104.00699, 116.66877, 122.67892)
 
 def _stand_in():
     """The stand-in pycaffe of the Python 2.7 run, under a name of its own."""
-    spec = importlib.util.spec_from_file_location("stand_in_caffe", ROOT / "tests/py27/caffe/__init__.py")
-    module = importlib.util.module_from_spec(spec)
+    folder = ROOT / "tests/py27/caffe"
+    spec = importlib.util.spec_from_file_location("stand_in_caffe", folder / "__init__.py",
+                                                  submodule_search_locations=[str(folder)])
+    module = sys.modules["stand_in_caffe"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
