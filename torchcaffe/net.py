@@ -55,7 +55,6 @@ class Net:
         self._blob_loss_weight: dict[str, float] = {}
         self._param_owners: dict[str, tuple[int, int, int]] = {}  # name -> (layer, blob, learnable index)
         self._explicit: list[set[str]] = []  # of each learnable parameter: which multipliers were written in the prototxt
-        self._param_shares: list[list[str]] = []  # the sharing name of each layer's parameters, "" for owners
         unread: set[str] = set()
         for layer_param in param.layer:
             self._append(layer_param, unread)
@@ -110,7 +109,8 @@ class Net:
         self.top_vecs.append(top)
         self.bottom_need_backward.append(need_backward)
         self.layer_need_backward.append(needs)
-        self._param_shares.append([self._append_param(layer, k, spec) for k, spec in enumerate(specs)])
+        for k, spec in enumerate(specs):
+            self._append_param(layer, k, spec)
 
     def _set_loss_weights(self, layer: Layer, names: list[str], top: list[Blob]) -> None:
         """Write each top's loss weight into its diff, once (layer.hpp SetLossWeights)."""
@@ -134,8 +134,8 @@ class Net:
                                             % (len(given), len(layer.blobs))))
         return given + [caffe_pb2.ParamSpec() for _ in range(len(layer.blobs) - len(given))]
 
-    def _append_param(self, layer: Layer, k: int, spec: caffe_pb2.ParamSpec) -> str:
-        """List a parameter as learnable, or make it share its owner's memory; returns the owner's name if it shares."""
+    def _append_param(self, layer: Layer, k: int, spec: caffe_pb2.ParamSpec) -> None:
+        """List a parameter as learnable, or make it share its owner's memory."""
         blob = layer.blobs[k]
         if not spec.name or spec.name not in self._param_owners:
             if spec.name:
@@ -144,7 +144,7 @@ class Net:
             self.params_lr.append(spec.lr_mult)
             self.params_weight_decay.append(spec.decay_mult)
             self._explicit.append({f for f in ("lr_mult", "decay_mult") if spec.HasField(f)})
-            return ""
+            return
         owner_layer, owner_k, learnable = self._param_owners[spec.name]
         owner = self.layers[owner_layer].blobs[owner_k]
         permissive = spec.share_mode == caffe_pb2.ParamSpec.PERMISSIVE
@@ -156,7 +156,6 @@ class Net:
         self._agree(layer, spec, learnable)
         blob.share_data(owner)
         blob.share_diff(owner)
-        return spec.name
 
     def _agree(self, layer: Layer, spec: caffe_pb2.ParamSpec, learnable: int) -> None:
         """Multipliers written at several users of a shared parameter must be equal; the first written one counts."""

@@ -95,7 +95,8 @@ class Parity:
         self.run("bvlc", "parity/run_solvers.py", "record", GOLDENS / "solvers.npz")
         self.run("bvlc", "parity/run_solvers.py", "log", GOLDENS / "solver.log", self.caffe)
         self.run("bvlc", "parity/run_graph.py", GOLDENS / "graph.json")
-        self.run("bvlc", "goldens/make_rng.py")
+        for script in ("make_rng.py", "make_io.py"):
+            self.run("bvlc", f"goldens/{script}")
         print(f"recorded in {GOLDENS}; upgrade.json is recorded by make_upgrade.py there, which needs Caffe's upgrade tools")
 
 

@@ -91,7 +91,7 @@ class Transformer:
         if self.raw_scale.get(in_) is not None:
             caffe_in = caffe_in * np.float32(self.raw_scale[in_])
         if self.mean.get(in_) is not None:
-            caffe_in = caffe_in - self.mean[in_]
+            caffe_in = np.subtract(caffe_in, self.mean[in_], dtype=np.float32, casting="same_kind")
         if self.input_scale.get(in_) is not None:
             caffe_in = caffe_in * np.float32(self.input_scale[in_])
         return caffe_in
@@ -164,12 +164,22 @@ def load_image(filename: str, color: bool = True) -> np.ndarray:
 
 
 def resize_image(im: np.ndarray, new_dims: Sequence[int], interp_order: int = 1) -> np.ndarray:
-    """An (H, W, C) image resized to (height, width), pixel centres aligned, by splines of `interp_order`; float32."""
-    scale = tuple(n / s for n, s in zip(new_dims, im.shape[:2])) + (1.0,) * (im.ndim - 2)
+    """An (H, W, C) image resized to (height, width) by splines of `interp_order`; float32.
+
+    One or three channels: pixel centres aligned, within the range of the input. Other numbers: corners aligned. Both as in
+    BVLC with the scikit-image of its time; newer ones also blur what they make smaller.
+    """
     if tuple(im.shape[:2]) == tuple(new_dims):
         return im.astype(np.float32)
-    return ndimage.zoom(im.astype(np.float64), scale, order=interp_order, mode="grid-constant",
-                        grid_mode=True).astype(np.float32)
+    scale = tuple(n / s for n, s in zip(new_dims, im.shape[:2])) + (1.0,)
+    if im.shape[-1] not in (1, 3):
+        return ndimage.zoom(im, scale, order=interp_order).astype(np.float32)
+    low, high = im.min(), im.max()
+    if high == low:
+        return np.full((*new_dims, im.shape[-1]), low, np.float32)
+    unit = (im.astype(np.float64) - low) / (high - low)  # what lies beyond the border is 0 here: the image's least value
+    resized = ndimage.zoom(unit, scale, order=interp_order, mode="grid-constant", grid_mode=True).clip(0, 1)
+    return (resized * (high - low) + low).astype(np.float32)
 
 
 def oversample(images: Sequence[np.ndarray], crop_dims: Sequence[int]) -> np.ndarray:
