@@ -82,6 +82,7 @@ class SegDataLayer(caffe.Layer):
         params = read_params(self.param_str, who, (self.folder_key, 'split', 'mean'), ('randomize', 'seed', 'classes'))
         check_params(params, who, self.folder_key)
         self.root = data_path(params[self.folder_key])
+        self.prepare = segfiles.prepare_of(params[self.folder_key], self.prepare)
         self.split = params['split']
         self.mean = params['mean']
         self.classes = params.get('classes', 21)
@@ -108,10 +109,15 @@ class SegDataLayer(caffe.Layer):
         top[0].data[...] = self.data
         top[1].data[...] = self.label
         self.current = self.indices[self.idx]
-        self.idx = self.draw() if self.random else (self.idx + 1) % len(self.indices)
+        self.skip(1)
 
     def backward(self, top, propagate_down, bottom):
         """Nothing to propagate to."""
+
+    def skip(self, forwards):
+        """Choose the next image as so many forwards would, without loading any: a resumed training goes on in order."""
+        for _ in range(forwards):
+            self.idx = self.draw() if self.random else (self.idx + 1) % len(self.indices)
 
     def draw(self):
         """A random position in the list: Python 2's randint(0, n - 1), on any Python."""

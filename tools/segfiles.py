@@ -34,6 +34,13 @@ def data_path(path):
     return os.path.abspath(os.path.join(data_root(), released.group(1)) if released else path)
 
 
+def prepare_of(path, default):
+    """The command that makes the data a net names: data/<name>/prepare.py if ../data/<name>/ has one, or `default`."""
+    name = re.match(r'(?:\.\./){1,2}data/([^/]+)', path)
+    script = 'data/%s/prepare.py' % name.group(1) if name else ''
+    return 'python ' + script if name and os.path.exists(os.path.join(ROOT, script)) else default
+
+
 def how_to_get(prepare):
     """The remedy for a file that is not there: the command that makes it, and the setting that points elsewhere."""
     return ('get the data with `%s`, or set FCN_DATA to the folder that holds the data sets (now %s)'

@@ -1,0 +1,30 @@
+"""FCN-8s on PASCAL VOC, from FCN-16s: 25 rounds of 4000 steps, a scoring after each.
+
+    python voc-fcn8s/solve.py [GPU] [--data DIR] [--weights FILE]
+"""
+from __future__ import division, print_function
+
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'tools'))
+import recipe
+import surgery
+import net
+
+
+def solve():
+    with recipe.begin(__file__, net.fcn, steps=4000, rounds=25) as run:
+        if run.fresh:
+            # score_pool3 is not in the file and starts at zero, so the first scores are those of FCN-16s
+            run.load('../voc-fcn16s/voc-fcn16s.caffemodel')
+            # upsampling is bilinear, and stays so: these layers have a learning rate of zero
+            surgery.interp(run.solver.net, [name for name in run.solver.net.params if 'up' in name])
+
+        for _ in run.rounds():
+            run.step()
+            run.score()
+
+
+if __name__ == '__main__':
+    sys.exit(recipe.main(solve))
