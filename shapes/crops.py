@@ -14,7 +14,7 @@ import segfiles
 def cut(data, target, size=112, per_class=400, seed=1337):
     """Write target/JPEGImages and target/{train,val}.txt (`file class`), as crop_layers.CropDataLayer reads them.
 
-    data: a recipe.DataSet. Of each class `per_class` windows of size x size, a tenth of them for val, around pixels
+    data: a dataset.DataSet. Of each class `per_class` windows of size x size, a tenth of them for val, around pixels
     drawn at random from the training images that show the class; what lies beyond an image is mirrored. A class that
     no training image shows has none. Complete or not there at all.
     """
@@ -52,7 +52,7 @@ def cut(data, target, size=112, per_class=400, seed=1337):
 
 
 def read_label(data, name):
-    """The label of an image of a recipe.DataSet, checked."""
+    """The label of an image of a dataset.DataSet, checked."""
     path = os.path.join(data.root, 'SegmentationClass', name + '.png')
     label = segfiles.read_label(path)
     segfiles.check_label(label, len(data.classes), path)

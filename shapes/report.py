@@ -27,7 +27,7 @@ def table(root, rows):
 def grid(root, data, weights, net):
     """Write root/grid.png: some of the images scored, their truth, and what 32s, 16s and 8s make of them.
 
-    data: the recipe.DataSet. weights: {stage: caffemodel}. net: the module net.py.
+    data: the dataset.DataSet. weights: {stage: caffemodel}. net: the module net.py.
     """
     stages = ['fcn32s', 'fcn16s', 'fcn8s']
     nets = []

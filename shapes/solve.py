@@ -11,10 +11,13 @@ from __future__ import division, print_function
 import os
 import subprocess
 import sys
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'tools'))
 import curves
+import dataset
 import recipe
+import runlog
 import segfiles
 import surgery
 import crops
@@ -33,7 +36,7 @@ def solve():
     parser = recipe.options(__doc__.splitlines()[0], weights=False)
     parser.add_argument('--effort', type=float, default=1., help='times as many steps (default 1)')
     args = parser.parse_args()
-    data = recipe.DataSet(args.data) if args.data else None
+    data, begun = dataset.DataSet(args.data) if args.data else None, time.time()
     os.chdir(os.path.dirname(os.path.abspath(__file__)))
     if data is None:
         data = scenes()
@@ -41,7 +44,7 @@ def solve():
     if args.fresh:
         recipe.set_aside(root)
     own = data if args.data else None
-    common = dict(device=recipe.use_device(args.gpu), keep=args.keep, data=args.data and data.root)
+    common = dict(device=recipe.use_device(args.gpu), keep=args.keep, names=data.classes, data=args.data and data.root)
 
     weights = dict(classifier=train_classifier(root, own, args.effort, common))
     rows = []
@@ -50,9 +53,11 @@ def solve():
         rows.append((stage, row))
 
     report.table(root, rows)
-    report.grid(root, data, weights, net)
+    with runlog.Capture(os.path.join(root, 'grid.log')):
+        report.grid(root, data, weights, net)
     curves.draw_runs([os.path.join(root, stage) for stage, _ in rows], os.path.join(root, 'curves.png'))
     print('curves:   %s' % os.path.abspath(os.path.join(root, 'curves.png')))
+    print('this took %.0f s' % (time.time() - begun))
 
 
 def train_classifier(root, own, factor, common):
@@ -63,8 +68,8 @@ def train_classifier(root, own, factor, common):
         if not os.path.isdir(pictures):
             crops.cut(own, pictures)
         nets = [net.classifier(net.crops(split, len(own.classes), pictures), len(own.classes)) for split in ('train', 'val')]
-    with recipe.Run(os.path.join(root, 'classifier'), solver, nets[0], nets[1], effort(350, factor), 2, score=accuracy,
-                    key='accuracy', **common) as run:
+    with recipe.Run(os.path.join(root, 'classifier'), solver, nets[0], nets[1], effort(350, factor), 2, stretch=factor,
+                    score=accuracy, key='accuracy', **common) as run:
         for _ in run.rounds():
             run.step()
             run.score()
@@ -80,7 +85,7 @@ def train_fcn(root, stage, stride, base, own, steps, rounds, common):
     if own:
         nets = [net.fcn(stride, own.layer(split), len(own.classes), fixed=stage.endswith('fixed') and split == own.train)
                 for split in (own.train, own.val)]
-    with recipe.Run(os.path.join(root, stage), solver, nets[0], nets[1], steps, rounds, names=own.classes if own else (),
+    with recipe.Run(os.path.join(root, stage), solver, nets[0], nets[1], steps, rounds,
                     rate=PIXELS / own.pixels() if own else 1, **common) as run:
         if run.fresh:
             run.load(base)
@@ -98,12 +103,12 @@ def accuracy(solver):
     test.share_with(solver.net)
     source = test.layers[0]
     source.rewind()
-    batches = len(source.pictures) // source.batch
+    batches = max(len(source.pictures) // source.batch, 1)
     sums = dict(accuracy=0., loss=0.)
     for _ in range(batches):
         test.forward()
         for name in sums:
-            sums[name] += float(test.blobs[name].data)
+            sums[name] += float(test.blobs[name].data.flat[0])
     print('>>> classifier: accuracy %.4f over %d pictures' % (sums['accuracy'] / batches, batches * source.batch))
     return dict((name, value / batches) for name, value in sums.items())
 
@@ -120,7 +125,7 @@ def scenes():
     if not os.path.exists(os.path.join(folder, 'prepared.json')) and subprocess.call([sys.executable, script]):
         raise recipe.RecipeError('%s: no scenes, and %s could not draw them under this Python; run it with a Python of 3.9 '
                                  'or later that has numpy, scipy and Pillow' % (folder, os.path.abspath(script)))
-    return recipe.DataSet(os.path.join(folder, 'voc'))
+    return dataset.DataSet(os.path.join(folder, 'voc'))
 
 
 if __name__ == '__main__':

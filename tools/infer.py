@@ -21,6 +21,7 @@ import surgery
 import vis
 from which_caffe import caffe, describe
 from caffe.proto import caffe_pb2
+from dataset import voc_classes
 from parts import VOC_MEAN
 
 IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.ppm', '.gif', '.webp')
@@ -118,8 +119,7 @@ def main(arguments=None):
         print(describe('CPU' if options.gpu is None else 'GPU %d' % options.gpu))
         net = load(options.net, options.weights)
         classes = net.blobs['score'].data.shape[1]
-        names = segfiles.read_list(options.classes or os.path.join(segfiles.ROOT, 'data', 'pascal', 'classes.txt')) \
-            if options.classes or classes == 21 else []
+        names = segfiles.read_list(options.classes or voc_classes()) if options.classes or classes == 21 else []
         if names and len(names) != classes:
             raise ValueError('%s has %d names, the net %d classes; wanted as many' % (options.classes, len(names), classes))
     except (ValueError, EnvironmentError) as error:
@@ -146,4 +146,5 @@ def main(arguments=None):
 
 
 if __name__ == '__main__':
+    caffe.init_log(1, True)     # warnings and errors; what it says of each layer is no news here
     sys.exit(main())

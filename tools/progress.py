@@ -29,7 +29,7 @@ class Progress(object):
     def iteration(self):
         """Between backward and update: note the loss. ValueError if it is not finite: the weights are lost then."""
         run, net = self.run, self.run.solver.net
-        loss = float(net.blobs['loss'].data)
+        loss = float(net.blobs['loss'].data.flat[0])
         pixels = int(np.count_nonzero(net.blobs['label'].data != segfiles.IGNORE))
         if not np.isfinite(loss):
             raise ValueError('the loss is %s at iteration %d: base_lr is too high for these weights, or the data holds '
@@ -81,6 +81,8 @@ def check_first_loss(net, loss, pixels):
     top = scores.max(0)
     losses = top + np.log(np.exp(scores - top).sum(0)) - scores[np.where(counts, label, 0), rows, columns]
     exact, wanted = float(losses[counts].sum()), pixels * math.log(classes)
-    print('first loss = %.6g %s %d valid pixels x ln %d = %.6g%s; Caffe printed %.6g, %+.2g of it'
+    off = 100 * (loss / exact - 1)
+    print('first loss = %.6g %s %d valid pixels x ln %d = %.6g%s; Caffe printed %.6g%s'
           % (exact, '=' if '%.6g' % exact == '%.6g' % wanted else 'is not', pixels, classes, wanted,
-             ': the weights bring score layers that are not zero' if scores.any() else '', loss, loss / exact - 1))
+             ': the weights bring score layers that are not zero' if scores.any() else '', loss,
+             ', %+.2g %%, as it adds in single precision' % off if abs(off) > 0.001 else ''))

@@ -2,7 +2,8 @@
 
 protobuf's own printer has changed between versions (1 or 1.0, quotes, escapes), so committed text would change with
 the machine it was made on. `text` gives the same bytes under protobuf 2.6 to 7 and Python 2.7 and 3: fields in order
-of their numbers, floats in as few digits as give the same float32 (`lr_mult: 1`), enums by name, strings in ASCII.
+of their numbers, floats in as few digits as give the same float32 (`lr_mult: 1`), enums by name, strings in ASCII. Only
+the header, which may name a file of any name, is UTF-8.
 Works for a message of any schema; no caffe is imported.
 """
 from __future__ import division, print_function
@@ -20,7 +21,9 @@ from google.protobuf.descriptor import FieldDescriptor
 
 def text(message, header=None):
     """The message as canonical prototxt (unicode); `header`, if given, is put above it as '# ' comment lines."""
-    lines = ['# ' + line for line in header.splitlines()] if header is not None else []
+    if isinstance(header, bytes):   # a path under Python 2
+        header = header.decode('utf-8', 'replace')
+    lines = [u'# ' + line for line in header.splitlines()] if header is not None else []
     _print(message, '', lines)
     return u''.join(u'%s\n' % line for line in lines)
 
@@ -72,7 +75,7 @@ def write(path, message, header=None):
 
     A file that already has these bytes is left alone, its time stamp included. Raises OSError or IOError with the path.
     """
-    data = text(message, header).encode('ascii')
+    data = text(message, header).encode('utf-8', 'replace')     # what a path may hold and UTF-8 not becomes ?
     if os.path.exists(path):
         with io.open(path, 'rb') as f:
             if f.read() == data:

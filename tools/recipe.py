@@ -22,7 +22,6 @@ import errno
 import fcntl
 import json
 import os
-import re
 import sys
 import time
 import traceback
@@ -30,7 +29,6 @@ import traceback
 import numpy as np
 
 import baseweights
-import parts
 import prototxt
 import runlog
 import score
@@ -39,6 +37,7 @@ import snapshots
 import surgery
 from which_caffe import WHICH, caffe, describe
 from caffe.proto import caffe_pb2
+from dataset import DataSet, voc_classes
 from progress import Progress
 
 SEED = 1337     # of dropout and fillers; the released recipes left these to chance
@@ -49,13 +48,13 @@ class RecipeError(ValueError):
 
 
 def main(solve):
-    """Call solve(); returns the exit status. What is wrong with files and arguments is one message, no traceback."""
+    """Call solve(); returns the exit status. What is wrong is one message; its traceback is in train.log."""
     try:
         solve()
     except KeyboardInterrupt:
         print('stopped; run again to go on from the last snapshot', file=sys.stderr)
         return 130
-    except (ValueError, EnvironmentError) as error:
+    except (ValueError, EnvironmentError, RuntimeError) as error:     # the embedded Caffe's errors are RuntimeErrors
         full = getattr(error, 'errno', None) == errno.ENOSPC
         print('%s: %s%s' % (os.path.basename(sys.argv[0]), error, '; the disk is full: free some space, then run again'
                             if full else ''), file=sys.stderr)
@@ -87,42 +86,6 @@ def use_device(gpu):
     caffe.set_device(gpu)
     caffe.set_mode_gpu()
     return 'GPU %d' % gpu
-
-
-class DataSet(object):
-    """A data set in VOC layout: root, name, classes (their names), train and val (names of its lists), ids of val."""
-
-    def __init__(self, root):
-        self.root = os.path.abspath(root)
-        self.name = re.sub(r'[^\w.-]', '_', os.path.basename(self.root))
-        lists = os.path.join(self.root, 'ImageSets', 'Segmentation')
-        have = sorted(os.listdir(lists)) if os.path.isdir(lists) else []
-        self.train, self.val = 'train', 'seg11valid' if 'seg11valid.txt' in have else 'val'
-        for split in (self.train, self.val):
-            if split + '.txt' not in have:
-                raise RecipeError('%s: no list ImageSets/Segmentation/%s.txt (there %s); wanted a data set in VOC layout: '
-                                  'that list and train.txt, JPEGImages/, SegmentationClass/ and classes.txt'
-                                  % (self.root, split, 'are ' + ', '.join(have) if have else 'is no such folder'))
-        self.ids = segfiles.read_list(os.path.join(lists, self.val + '.txt'))
-        own = os.path.join(self.root, 'classes.txt')
-        self.classes = segfiles.read_list(own if os.path.exists(own) else voc_classes())
-
-    def pixels(self):
-        """The mean number of pixels of the first 100 training images."""
-        ids = segfiles.read_list(os.path.join(self.root, 'ImageSets', 'Segmentation', self.train + '.txt'))[:100]
-        sizes = [segfiles.image_size(os.path.join(self.root, 'JPEGImages', name + '.jpg')) for name in ids]
-        return sum(width * height for width, height in sizes) / len(sizes)
-
-    def layer(self, split):
-        """The tops of the data layer for one of its lists."""
-        return parts.python_data('voc_layers', 'VOCSegDataLayer', [
-            ('voc_dir', self.root), ('seed', 1337), ('split', split), ('mean', parts.VOC_MEAN),
-            ('classes', len(self.classes))])
-
-
-def voc_classes():
-    """The file with the names of PASCAL VOC's 21 classes."""
-    return os.path.join(segfiles.ROOT, 'data', 'pascal', 'classes.txt')
 
 
 def begin(script, fcn, steps, rounds):
@@ -186,17 +149,18 @@ class Run(object):
     folder: where all its files go. solver: prototxt of the recipe. train, val: prototxts or NetParameters. steps, rounds.
     ids: the images scored, None for those of val's data layer. score: a function of the solver that returns a dictionary
     of figures, default score.seg_tests. data, weights: what --data and --weights said. rate: a factor of base_lr.
+    stretch: a factor of the solver's stepsize, for a recipe that takes more or fewer steps than its solver says.
     """
 
     def __init__(self, folder, solver, train, val, steps, rounds, device='CPU', ids=None, names=(), weights=None,
-                 fresh=False, keep=2, data=None, rate=1, score=None, key='mean_iu'):
+                 fresh=False, keep=2, data=None, rate=1, stretch=1, score=None, key='mean_iu'):
         for option, value, least in (('--steps', steps, 1), ('--rounds', rounds, 1), ('--keep', keep, 0)):
             if value < least:
                 raise RecipeError('%s is %d; wanted %d or more' % (option, value, least))
         self.folder, self.steps, self.total, self.device = folder, steps, steps * rounds, device
         self.ids, self.names, self.weights, self.keep, self.key = ids, names, weights, keep, key
         self.begin_anew, self.data, self.rate, self._figures = fresh, data, rate, score or self._segmentation
-        self._files = solver, train, val
+        self.stretch, self._files = stretch, (solver, train, val)
         self.prefix = os.path.join(folder, 'snapshot', 'train')
         self.solver, self.fresh, self.rows = None, True, []
 
@@ -253,6 +217,7 @@ class Run(object):
         _init_log()
         caffe.set_random_seed(SEED)     # for fillers
         self.solver = caffe.get_solver(self.path('solver.prototxt'))
+        caffe.log('Solving %s' % self.folder)       # parsers of logs take the time from this line, which solve() would say
         if self.ids is None and self._figures == self._segmentation:
             self.ids = data_ids(self.solver.test_nets[0])
         self.batch = param.iter_size * self.solver.net.blobs['data'].data.shape[0]
@@ -306,6 +271,8 @@ class Run(object):
         param.test_net.append(nets[1])
         param.test_iter.append(len(self.ids) if self.ids else 1)
         param.base_lr *= self.rate
+        if param.HasField('stepsize'):
+            param.stepsize = max(int(param.stepsize * self.stretch), 1)
         param.ClearField('snapshot')
         param.snapshot_prefix = self.prefix
         prototxt.write(self.path('solver.prototxt'), param, header='made from %s for this run' % os.path.abspath(recipe))
@@ -339,7 +306,8 @@ class Run(object):
             return
         surgery.refuse_zeros(self.solver.net)
         reached = self.solver.iter
-        if reached and reached % self.steps == 0 and reached not in [row['iteration'] for row in self.rows]:
+        scored = [row['iteration'] for row in self.rows]
+        if reached and reached not in scored and (reached % self.steps == 0 or reached >= self.total):
             self.score()
         elif self.rows:
             self._keep()

@@ -48,7 +48,7 @@ class Tee(object):
 
 
 class Capture(object):
-    """From start() to stop() this process writes to the file `path` as well, appending.
+    """From start() to stop(), or in a `with` block, this process writes to the file `path` as well, appending.
 
     Python's streams are replaced by Tees. Caffe's C++ writes to file descriptor 2, which becomes a pipe to a second
     process (this module run as a script), so that it keeps writing even while C++ holds up Python.
@@ -69,6 +69,13 @@ class Capture(object):
         self._child.stdin.close()
         self._console = os.fdopen(os.dup(self._stderr), 'w', 1)
         sys.stdout, sys.stderr = Tee(self._streams[0], self._log), Tee(self._console, self._log)
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
 
     def note(self, text):
         """Write to the log alone."""

@@ -67,7 +67,7 @@ class SegDataLayer(caffe.Layer):
     indices: the ids of the list. idx: position in it of the next image. current: id of the image in the tops, None
     before the first forward. `idx` may be set: scoring rewinds with idx = 0.
 
-    A subclass names its files: list_file(), load_image(id), load_label(id).
+    A subclass names its files and reads its labels: list_file(), image_file(id), label_file(id), read_label(path, remedy).
     """
     folder_key = None       # name of the param_str key that holds the folder
     prepare = None          # the command that makes the data

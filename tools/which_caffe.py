@@ -22,7 +22,7 @@ def _choose():
     if wanted not in ('', 'bvlc', 'torch'):
         raise ValueError('FCN_CAFFE is %r; wanted: bvlc (the original Caffe), torch (the one in this repository), '
                          'or unset (the original where it is installed)' % wanted)
-    others = [p for p in sys.path if os.path.abspath(p or '.') != EMBEDDED]
+    others = [p for p in sys.path if os.path.realpath(p or '.') != os.path.realpath(EMBEDDED)]
     if wanted == 'torch' or (not wanted and not any(_holds_caffe(p) for p in others)):
         sys.path[:] = [EMBEDDED] + others
         if ROOT not in sys.path:
@@ -35,11 +35,14 @@ def _choose():
 def _holds_caffe(folder):
     """True if `import caffe` would find a real package or module in this folder of sys.path."""
     finder = pkgutil.get_importer(folder or '.')
-    return finder is not None and any(name == 'caffe' for _, name, _ in pkgutil.iter_importer_modules(finder))
+    return finder is not None and any(name == 'caffe' for name, _ in pkgutil.iter_importer_modules(finder))
 
 
 WHICH = _choose()
 import caffe  # noqa: E402  the one import of caffe that chooses; everything else says `from which_caffe import caffe`
+if WHICH == 'bvlc' and 'torchcaffe' in sys.modules:
+    raise ImportError('wanted the original Caffe, found the embedded one of another checkout: %s. Take that folder off '
+                      'PYTHONPATH, or set FCN_CAFFE=torch for the one of this checkout' % os.path.dirname(caffe.__file__))
 
 
 def describe(device='CPU'):

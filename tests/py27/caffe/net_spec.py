@@ -51,6 +51,8 @@ class NetSpec(object):
     def __getattr__(self, name):
         return self.tops[name]
 
+    __setitem__, __getitem__ = __setattr__, __getattr__
+
     def to_proto(self):
         names = dict((top, name) for name, top in self.tops.items())
         net, made = caffe_pb2.NetParameter(), {}
