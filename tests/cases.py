@@ -1,4 +1,4 @@
-"""The cases: each layer type with each of its parameters, as data.
+"""The cases: each layer type with each of its parameters, as data; those of data layers are in data_cases.py.
 
 Three programs read this list: tests/parity/run_cases.py runs it on either Caffe, tests/test_layers.py replays what the real
 Caffe answered (tests/goldens/layers.npz), and the same file checks that every registered layer type has a case.
@@ -6,53 +6,19 @@ Caffe answered (tests/goldens/layers.npz), and the same file checks that every r
 
 from __future__ import annotations
 
-from layer_case import Blob, Case
+import data_cases
+from layer_case import Blob, CaseList
 
 X = Blob((2, 3, 5, 6))
 AWAY, APART, STEPS, POSITIVE = (Blob((2, 3, 5, 6), kind) for kind in ("away", "apart", "steps", "positive"))
-CASES: list[Case] = []
-
-
-def case(name: str, layer: str, *bottoms: Blob, **how) -> None:
-    """Add a case."""
-    CASES.append(Case(name, layer, bottoms, **how))
+CASES = CaseList(data_cases.CASES)
+case = CASES.add
 
 
 def kernel(text: str, outputs: int = 4, bias: bool = True) -> str:
     """A convolution_param, whose default num_output the cases share."""
     return "convolution_param { num_output: %d %s%s }" % (outputs, text, "" if bias else " bias_term: false")
 
-
-# -- data ------------------------------------------------------------------------------------------------------------------
-DUMMY = 'type: "DummyData" dummy_data_param { %s }'
-case("Input", 'type: "Input" input_param { shape { dim: 2 dim: 3 } }', exact=True, backward=False)
-case("Input one shape for two tops", 'type: "Input" input_param { shape { dim: 4 } }', tops=2, backward=False, exact=True)
-case("DummyData constant", DUMMY % "data_filler { value: 1.5 } shape { dim: 2 dim: 3 }", exact=True, backward=False)
-case("DummyData no filler", DUMMY % "shape { dim: 4 }", exact=True, backward=False)
-case("DummyData refilled", DUMMY % 'data_filler { type: "uniform" min: -1 max: 2 } shape { dim: 3 dim: 2 }', seed=3,
-     passes=2, exact=True, backward=False)
-case("DummyData two tops", DUMMY % ('data_filler { value: 2 } data_filler { type: "gaussian" std: 2 } shape { dim: 3 } '
-                                    "shape { dim: 2 dim: 4 }"), tops=2, seed=4, exact=True, backward=False)
-case("DummyData one filler for two", DUMMY % 'data_filler { type: "uniform" } shape { dim: 3 } shape { dim: 2 }', tops=2,
-     seed=4, exact=True, backward=False)
-case("DummyData legacy shape", DUMMY % "data_filler { value: -1 } num: 2 num: 1 channels: 3 height: 4 width: 5", tops=2,
-     exact=True, backward=False)
-DATA = 'type: "Data" data_param { source: "images" batch_size: %d backend: LMDB %s} %s'
-for name, batch, parameter, transform, how in (
-        ("", 7, "", "", {}), (" wraps", 30, "", "", {"passes": 3}), (" prefetch", 3, "prefetch: 2", "", {"passes": 4}),
-        (" one top", 4, "", "scale: 0.00390625", {"tops": 1}), (" rand_skip", 4, "rand_skip: 9", "", {"seed": 1}),
-        (" crop TEST", 4, "", "crop_size: 3", {"phase": "TEST"}), (" crop TRAIN", 9, "", "crop_size: 4", {"passes": 3}),
-        (" mirror", 9, "", "mirror: true", {"passes": 2}), (" mirror TEST", 9, "", "mirror: true", {"phase": "TEST"}),
-        (" crop mirror", 8, "", "crop_size: 5 mirror: true scale: 0.5", {"passes": 3}),
-        (" mean_value", 4, "", "mean_value: 104.5 scale: 0.1", {}),
-        (" mean_values", 4, "", "mean_value: 104 mean_value: 117 mean_value: 123", {}),
-        (" mean_file", 4, "", 'mean_file: "mean.binaryproto" crop_size: 4 mirror: true scale: 0.3', {"passes": 2})):
-    case("Data" + name, DATA % (batch, parameter, "transform_param { %s }" % transform),
-         **{"tops": 2, "seed": 6, "backward": False, "exact": True, **how})
-for item, name in enumerate(("large", "float", "colour", "grey"), 1):
-    case("Data " + name, (DATA % (1, "", "")).replace("images", "mixed"), tops=2, passes=item, backward=False, exact=True)
-case("Data force_color", (DATA % (1, "", "transform_param { force_color: true }")).replace("images", "mixed"), passes=4,
-     backward=False, exact=True)
 
 # -- vision ----------------------------------------------------------------------------------------------------------------
 CONV = 'type: "Convolution" '
@@ -147,6 +113,11 @@ case("Im2col", 'type: "Im2col" convolution_param { kernel_size: 3 }', X)
 case("Im2col all",
      'type: "Im2col" convolution_param { kernel_h: 2 kernel_w: 3 pad: 1 stride: 2 dilation: 1 dilation: 2 }', X)
 case("Im2col axis", 'type: "Im2col" convolution_param { kernel_size: 2 axis: -3 }', X)
+case("Im2col one spatial axis", 'type: "Im2col" convolution_param { kernel_size: 3 stride: 2 pad: 1 }', Blob((2, 3, 7)))
+case("Im2col three spatial axes", 'type: "Im2col" convolution_param { kernel_size: 2 kernel_size: 1 kernel_size: 3 '
+     "pad: 1 stride: 1 stride: 2 stride: 1 dilation: 2 dilation: 1 dilation: 1 }", Blob((2, 2, 3, 4, 3)))
+case("Im2col force_nd_im2col", 'type: "Im2col" convolution_param { kernel_size: 3 pad: 1 force_nd_im2col: true }', X,
+     then=((1, 3, 4, 7),))
 case("SPP", 'type: "SPP" spp_param { pyramid_height: 3 }', Blob((2, 2, 8, 9), "apart"))
 case("SPP AVE", 'type: "SPP" spp_param { pyramid_height: 2 pool: AVE engine: CAFFE }', Blob((2, 2, 7, 5)))
 case("SPP one level", 'type: "SPP" spp_param { pyramid_height: 1 }', Blob((2, 2, 5, 7), "apart"))
@@ -185,6 +156,37 @@ case("Embed", EMBED % "" + " loss_weight: 1", Blob((2, 4), "labels:5"), gradient
 case("Embed no bias", EMBED % "bias_term: false" + " loss_weight: 1", Blob((6,), "labels:5"), gradients=(), passes=2)
 case("Embed filled", EMBED % 'weight_filler { type: "uniform" } bias_filler { value: 2 }' + " loss_weight: 1",
      Blob((6,), "labels:5"), gradients=(), seed=2, params=("filler",))
+
+# -- recurrent -------------------------------------------------------------------------------------------------------------
+X4, CONT = Blob((4, 3, 5)), Blob((4, 3), "labels:2")
+for kind, states in (("RNN", 1), ("LSTM", 2)):
+    RECURRENT = 'type: "%s" recurrent_param { num_output: 2 %%s}' % kind
+    STATES = (Blob((1, 3, 2)),) * states
+    case(kind, RECURRENT % "", X4, CONT)
+    case(kind + " one timestep", RECURRENT % "", Blob((1, 3, 5)), Blob((1, 3), "labels:2"))
+    case(kind + " more axes", RECURRENT % "debug_info: false ", Blob((2, 3, 2, 1, 3)), Blob((2, 3), "labels:2"))
+    case(kind + " static input", RECURRENT % "", X4, CONT, Blob((3, 2, 2)))
+    case(kind + " state carried on", RECURRENT % "", X4, CONT, passes=3)
+    case(kind + " never begins anew", RECURRENT % "", X4, Blob((4, 3), "constant:1"), passes=3)
+    case(kind + " cont in between", RECURRENT % "", X4, Blob((4, 3), "uniform"), passes=2)
+    case(kind + " expose_hidden", RECURRENT % "expose_hidden: true ", X4, CONT, *STATES, tops=1 + states, passes=2)
+    case(kind + " expose_hidden static input", RECURRENT % "expose_hidden: true ", X4, CONT, Blob((3, 4)), *STATES,
+         tops=1 + states)
+    case(kind + " fewer streams", RECURRENT % "", X4, CONT, passes=2, then=((4, 2, 5), (4, 2)))
+    case(kind + " more streams", RECURRENT % "", X4, Blob((4, 3), "constant:1"), passes=2, then=((4, 5, 5), (4, 5)))
+    case(kind + " filled", RECURRENT % ('weight_filler { type: "uniform" min: -1 } bias_filler { type: "gaussian" } '),
+         X4, CONT, seed=8, params=("filler",), after=('type: "Dropout"',))
+    case(kind + " lr_mult 0", RECURRENT % "" + " param { lr_mult: 0 } loss_weight: 1", X4, CONT, gradients=(0,))
+    case(kind + " overwritten", RECURRENT % "", X4, Blob((4, 3), "constant:1"), passes=2, after=('type: "ReLU"',))
+    case(kind + " one timestep overwritten", RECURRENT % "", Blob((1, 3, 5)), Blob((1, 3), "constant:1"), passes=3,
+         after=('type: "ReLU"',))
+    case(kind + " one timestep exposed overwritten", RECURRENT % "expose_hidden: true ", Blob((1, 3, 5)),
+         Blob((1, 3), "constant:1"), *STATES, tops=1 + states, after=('type: "ReLU"',))
+UNIT = (Blob((1, 3, 2)), Blob((1, 3, 8)))
+case("LSTMUnit", 'type: "LSTMUnit"', *UNIT, Blob((1, 3), "labels:2"), tops=2)
+case("LSTMUnit cont in between", 'type: "LSTMUnit"', *UNIT, Blob((1, 3), "uniform"), tops=2)
+case("LSTMUnit resized", 'type: "LSTMUnit"', *UNIT, Blob((1, 3), "labels:2"), tops=2,
+     then=((1, 5, 2), (1, 5, 8), (1, 5)))
 
 # -- normalization ---------------------------------------------------------------------------------------------------------
 LRN = 'type: "LRN" lrn_param { %s }'

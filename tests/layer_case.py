@@ -40,12 +40,21 @@ class Case:
     params: tuple[str, ...] = ()  # numbers for each parameter blob; () means normal ones; ("filler",) leaves them as filled
     passes: int = 1  # how often forward and backward run; parameter diffs add up
     then: tuple[Shape, ...] = ()  # shapes for the bottoms in one more pass
-    seed: int | None = None  # set_random_seed before the net is built
+    memory: tuple[Blob, ...] = ()  # data and labels for Net.set_input_arrays
+    seed: int | None = None  # set_random_seed, and srand of the C library, before the net is built
     exact: bool = False  # equal bit for bit: drawn, copied or counted, not computed
 
     def random(self) -> np.random.RandomState:
         """The stream the case's numbers come from."""
         return np.random.RandomState(zlib.crc32(self.name.encode()))
+
+
+class CaseList(list):
+    """Cases, in the order they were added."""
+
+    def add(self, name: str, layer: str, *bottoms: Blob, **how) -> None:
+        """Add a case."""
+        self.append(Case(name, layer, bottoms, **how))
 
 
 def numbers(random: np.random.RandomState, shape: Shape, kind: str) -> np.ndarray:

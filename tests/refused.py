@@ -52,6 +52,62 @@ refused("mean.binaryproto has shape .3, 6, 7., an image .3, 40, 50", DATA % ("mi
 refused("1 mean_value or as many as channels: got 2 for 3", DATA % ("images", 1, "mean_value: 1 mean_value: 2"))
 refused("shapes .3, 40, 50. and .2, 5, 4", DATA % ("mixed", 2, ""))
 refused("both force_color and force_gray", DATA % ("mixed", 1, "force_color: true force_gray: true"), passes=3)
+MEMORY = 'type: "MemoryData" memory_data_param { batch_size: 2 channels: 3 height: 2 width: %d }'
+refused("specified and positive .*got 2, 3, 2 and 0", MEMORY % 0, tops=2)
+refused("call net.set_input_arrays", MEMORY % 4, tops=2)
+refused("multiple of batch size 2, got 5", MEMORY % 4, tops=2, memory=(Blob((5, 3, 2, 4)), Blob((5,))))
+refused("got 1 top", MEMORY % 4)
+HDF5 = 'type: "HDF5Data" top: "data" top: "label" hdf5_data_param { source: "%s" batch_size: %d }'
+refused("remove transform_param", HDF5 % ("hdf5.txt", 1) + " transform_param { scale: 2 }", tops=0)
+refused("Failed to open source file: nowhere.txt: No such file", HDF5 % ("nowhere.txt", 1), tops=0)
+refused("at least 1 HDF5 filename listed in empty.txt", HDF5 % ("empty.txt", 1), tops=0)
+refused("nowhere.h5: .*cannot be opened", HDF5 % ("hdf5_none.txt", 5), tops=0)
+refused("a.h5: .* which has a dataset /top1; it has data, label", HDF5.replace('top: "label"', 'top: "top1"') % (
+    "hdf5.txt", 1), tops=0)
+refused("rows.h5: wanted equally many rows.*3, 2, 3., .4,", HDF5 % ("hdf5_rows.txt", 1), tops=0)
+refused("words.h5: /label is no array of numbers", HDF5 % ("hdf5_words.txt", 1), tops=0)
+refused("rows of dataset data have shape .2, 2., those of the first file .2, 3", HDF5 % ("hdf5_narrow.txt", 4), tops=0,
+        only_here="takes numbers of other rows")
+OUTPUT = 'type: "HDF5Output" hdf5_output_param { file_name: "%s" }'
+refused("holds the first batch", OUTPUT % "out.h5", X, Blob((2,)), tops=0, passes=2)
+refused("same batch size, got shapes .2, 3, 5, 6. and .3", OUTPUT % "out.h5", X, Blob((3,)), tops=0)
+refused("at most 4 axes", OUTPUT % "out.h5", Blob((1, 1, 1, 1, 1)), Blob((1,)), tops=0)
+refused("Failed to open HDF5 file nowhere/out.h5: .*make the folder", OUTPUT % "nowhere/out.h5", X, Blob((2,)), tops=0)
+refused("no file_name", OUTPUT % "", X, Blob((2,)), tops=0)
+IMAGE = 'type: "ImageData" image_data_param { source: "%s" batch_size: %d %s} transform_param { %s }'
+refused("new_height and new_width to be set at the same time, got 3 and 0", IMAGE % ("same.txt", 1, "new_height: 3 ", ""),
+        tops=2)
+refused("Failed to open file nowhere.txt: No such file", IMAGE % ("nowhere.txt", 1, "", ""), tops=2)
+refused("File is empty: empty.txt", IMAGE % ("empty.txt", 1, "", ""), tops=2)
+refused("Could not open or find file nowhere/0.png", IMAGE % ("same.txt", 1, 'root_folder: "nowhere/" ', ""), tops=2)
+refused("Could not load same.txt: not an image", IMAGE % ("list.txt", 1, "", ""), tops=2)
+refused("batch size required, got 0", IMAGE % ("same.txt", 0, "", ""), tops=2)
+refused("Not enough points to skip: rand_skip drew .* same.txt has 5 lines", IMAGE % (
+    "same.txt", 1, "rand_skip: 4000000000 ", ""), tops=2, seed=1)
+refused("shapes .3, 6, 7. and .3, 5, 31", IMAGE % ("sizes.txt", 2, "", ""), tops=2)
+refused("crop_size 6 exceeds an image of shape .3, 5, 31", IMAGE % ("sizes.txt", 2, "", "crop_size: 6"), tops=2)
+refused("mean.binaryproto has shape .3, 6, 7., an image .3, 12, 14", IMAGE % (
+    "same.txt", 2, "new_height: 12 new_width: 14 ", 'mean_file: "mean.binaryproto"'), tops=2)
+WINDOW = 'type: "WindowData" window_data_param { source: "%s" batch_size: %d %s} transform_param { crop_size: 5 %s}'
+refused("got crop_size 0", (WINDOW % ("windows.txt", 1, "", "")).replace("crop_size: 5", ""), tops=2)
+refused("Failed to open file no.txt", WINDOW % ("no.txt", 1, "", ""), tops=2)
+refused("Window file is empty: empty.txt", WINDOW % ("empty.txt", 1, "", ""), tops=2)
+refused("Positive batch size required, got 0", WINDOW % ("windows.txt", 0, "", ""), tops=2)
+refused("context_pad 3 on both sides leaves nothing of crop_size 5", WINDOW % ("windows.txt", 1, "context_pad: 3 ", ""),
+        tops=2)
+refused("got '0.png 3', wanted '# 0'", WINDOW % ("same.txt", 1, "", ""), tops=2)
+refused("got '# 0', wanted '# 1'", WINDOW % ("windows_order.txt", 1, "", ""), tops=2, only_here="reads another image")
+refused("has 1 channels, wanted 3", WINDOW % ("windows_grey.txt", 1, "", ""), tops=2, only_here="writes behind the blob")
+refused("windows_cut.txt: image 0 is not '# index path", WINDOW % ("windows_cut.txt", 1, "", ""), tops=2,
+        only_here="makes up the missing window")
+refused("foreground window of class 0, wanted 1 or more", WINDOW % ("windows_class.txt", 1, "", ""), tops=2)
+refused("has no background windows; change fg_threshold 0.5 or", WINDOW % ("windows_none.txt", 1, "", ""), tops=2)
+refused("does not lie on its image of 7 x 6", WINDOW % ("windows_off.txt", 1, "", ""), tops=2)
+refused("mean.binaryproto has shape .3, 6, 7., wanted 3 channels and a square of at least crop_size 7", (WINDOW % (
+    "windows.txt", 1, "", 'mean_file: "mean.binaryproto"')).replace("size: 5", "size: 7"), tops=2,
+        only_here="reads behind the mean")
+refused("1 mean_value or as many as channels: got 2 for 3", WINDOW % (
+    "windows.txt", 1, "", "mean_value: 1 mean_value: 2 "), tops=2)
 
 # vision
 refused("kernel_size 0 times, wanted", CONV + kernel(""), X)
@@ -92,7 +148,7 @@ refused("pad .2, 2. must be smaller than kernel .2, 2", POOL % "kernel_size: 2 p
 refused("global_pooling, wanted one", POOL % "kernel_size: 2 global_pooling: true", X)
 refused("only pad 0 and stride 1", POOL % "global_pooling: true stride: 2", X)
 refused("kernel .9, 9. exceeds", POOL % "kernel_size: 9", X)
-refused("STOCHASTIC", POOL % "pool: STOCHASTIC kernel_size: 2", X)
+refused("Padding implemented only.*got pad .1, 1. for STOCHASTIC", POOL % "pool: STOCHASTIC kernel_size: 2 pad: 1", X)
 refused("only MAX pooling has a mask|got 2 top", POOL % "pool: AVE kernel_size: 2", X, tops=2)
 CROP = 'type: "Crop" crop_param { %s }'
 refused("crop for axis 3 .*offset 3 . size 4 > 6 .*2, 3, 5, 6.*1, 1, 3, 4", CROP % "offset: 2 offset: 3", X,
@@ -100,9 +156,10 @@ refused("crop for axis 3 .*offset 3 . size 4 > 6 .*2, 3, 5, 6.*1, 1, 3, 4", CROP
 refused("3 offsets, wanted none, one, or one for each of the 2 axes", CROP % "offset: 0 offset: 0 offset: 0", X, X)
 refused("axis: 4 is out of range", CROP % "axis: 4", X, X)
 refused("equally many axes", 'type: "Crop"', X, Blob((2, 3, 5)))
-refused("two spatial axes", 'type: "Im2col" convolution_param { kernel_size: 1 }', Blob((2, 3, 5)),
-        only_here="has code for any number of axes")
+refused("wanted spatial axes after", 'type: "Im2col" convolution_param { kernel_size: 1 }', Blob((2, 3)))
+refused("wanted 4 axes as when", 'type: "Im2col" convolution_param { kernel_size: 1 }', X, then=((2, 3, 5),))
 refused("too small for 4 x 4 bins", 'type: "SPP" spp_param { pyramid_height: 4 }', X)
+refused("Padding implemented only.*5, 6.*2 x 2 bins", 'type: "SPP" spp_param { pyramid_height: 2 pool: STOCHASTIC }', X)
 refused("pyramid_height 0", 'type: "SPP" spp_param { pyramid_height: 0 }', X)
 
 # common
@@ -118,6 +175,29 @@ refused("input_dim 0", EMBED % "num_output: 5", Blob((3,), "labels:5"), gradient
 refused("out of range, such as 9, wanted 0 to 4", EMBED % "num_output: 2 input_dim: 5", Blob((3,), "constant:9"),
         gradients=(), only_here="reads behind the table")
 refused("backpropagate to EmbedLayer", EMBED % "num_output: 2 input_dim: 5", Blob((3,), "labels:5"))
+
+# recurrent
+LSTM, RNN = ('type: "%s" recurrent_param { num_output: 2 %%s}' % kind for kind in ("LSTM", "RNN"))
+XS, CONT = Blob((4, 3, 5)), Blob((4, 3), "labels:2")
+refused("num_output must be positive", 'type: "LSTM"', XS, CONT)
+refused("at least 3 axes.*got shape .4, 3.", RNN % "", Blob((4, 3)), CONT)
+refused("exactly 2 axes.*got shape .4, 3, 1", LSTM % "", XS, Blob((4, 3, 1)))
+refused("exactly 2 axes.*.4, 3. as bottom 0.*got shape .4, 2", LSTM % "", XS, Blob((4, 2)))
+refused("static input must be.*3 streams.*got shape .2, 5", RNN % "", XS, CONT, Blob((2, 5)))
+refused("static input must be.*got shape .3,", RNN % "", XS, CONT, Blob((3,)))
+refused("got 1 bottom.*wanted 2 to 3", LSTM % "", XS)
+refused("got 3 bottom.*wanted 4 to 5", LSTM % "expose_hidden: true ", XS, CONT, Blob((1, 3, 2)), tops=3)
+refused("got 1 top.*wanted 2", RNN % "expose_hidden: true ", XS, CONT, Blob((1, 3, 2)))
+refused(r"bottom\[3\] shape must match hidden.*got .1, 3, 4., wanted .1, 3, 2", LSTM % "expose_hidden: true ", XS, CONT,
+        Blob((1, 3, 2)), Blob((1, 3, 4)), tops=3)
+refused("number of timesteps changed.*got 5, wanted 4", LSTM % "", XS, CONT, then=((5, 3, 5), (5, 3)))
+refused("incompatible with its weights.*4, 3, 6.*wanted 5", RNN % "", XS, CONT, then=((4, 3, 6), (4, 3)))
+refused("4 static ones a stream", RNN % "", XS, CONT, Blob((3, 4)), then=((4, 3, 5), (4, 3), (3, 5)))
+refused("Cannot backpropagate to sequence indicators.*bottom 1", LSTM % "" + " loss_weight: 1", XS, CONT, gradients=(1,))
+refused("Cannot backpropagate to sequence indicators.*bottom 2", 'type: "LSTMUnit" loss_weight: 1 loss_weight: 1',
+        Blob((1, 3, 2)), Blob((1, 3, 8)), Blob((1, 3)), tops=2, gradients=(2,))
+refused("shapes .1, 3, 2., .1, 3, 6. and .1, 3., wanted", 'type: "LSTMUnit"', Blob((1, 3, 2)), Blob((1, 3, 6)),
+        Blob((1, 3)), tops=2)
 
 # normalization
 refused("odd values for local_size, got 4", 'type: "LRN" lrn_param { local_size: 4 }', X)
@@ -183,6 +263,8 @@ for kind in ("SoftmaxWithLoss", "Accuracy"):
             Blob((2, 1, 5, 6), "labels:4,255"), backward=False, only_here="reads what lies behind the scores")
     refused("out of range, such as -1, wanted 0 to 2", 'type: "%s"' % kind, X, Blob((2, 1, 5, 6), "constant:-1"),
             backward=False, only_here="reads what lies before the scores")
+    refused("out of range, such as nan, wanted 0 to 2", 'type: "%s"' % kind, X, Blob((2, 1, 5, 6), "constant:nan"),
+            backward=False, only_here="takes it for class 0, or reads beside the scores, as the compiler casts it")
 refused("or ignore_label 255", 'type: "SoftmaxWithLoss" loss_param { ignore_label: 255 }', X,
         Blob((2, 1, 5, 6), "constant:21"), backward=False, only_here="reads what lies behind the scores")
 refused("first dimension", 'type: "EuclideanLoss"', Blob((4, 3)), Blob((2, 3)))

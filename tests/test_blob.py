@@ -75,6 +75,19 @@ def test_growth_after_an_adopted_smaller_result():
     assert blob.value.shape == (8,) and not blob.value.any()
 
 
+def test_a_diff_outlives_smaller_results():
+    """A loss weight is written into a top's diff once. BVLC keeps it while the blob stays within its first size: a net
+    with `loss_weight: 2` on a top of 4 x 4, then 2 x 2, then 4 x 4 values prints 192, 48, 192, and 0 once it grew."""
+    blob = Blob(6)
+    blob.diff[...] = 2
+    for count in (3, 6):
+        blob.reshape(count)
+        blob.value = torch.ones(count)
+        assert blob.diff.tolist() == [2] * count
+    blob.reshape(7)
+    assert not blob.diff.any()
+
+
 @given(st.lists(st.tuples(st.lists(st.integers(0, 4), max_size=4), st.booleans(), st.booleans()), max_size=12))
 def test_any_order_of_reshapes_views_and_results(steps):
     """Whatever came before, the last result is what both faces show, and a view held since then shows it too."""
@@ -113,6 +126,15 @@ def test_parameter_diffs_accumulate():
 def test_impossible_shapes(shape, part):
     with pytest.raises(CaffeError, match=part):
         Blob(*shape)
+
+
+def test_shapes_are_whole_numbers():
+    """As in pycaffe a TypeError, and no quiet 187 of 375 / 2."""
+    blob = Blob(2, 3)
+    with pytest.raises(TypeError, match=r"\(1, 187.5\).*//"):
+        blob.reshape(1, 375 / 2)
+    blob.reshape(np.int64(3), True)
+    assert blob.shape == (3, 1)
 
 
 def test_a_result_of_another_size_is_refused():

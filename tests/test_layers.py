@@ -110,6 +110,62 @@ def test_filter_keeps_all_items_until_the_first_forward():
     assert net.blobs["y"].shape == (1, 3)
 
 
+def pool(layer: str, x: np.ndarray, phase: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Top, a drawn top diff, and the bottom's diff of one layer that pools."""
+    Path("net.prototxt").write_text("""force_backward: true
+        layer { name: "x" type: "Input" top: "x" input_param { shape { %s } } }
+        layer { name: "y" bottom: "x" top: "y" %s }""" % (" ".join("dim: %d" % d for d in x.shape), layer))
+    caffe.set_random_seed(seed)
+    net = caffe.Net("net.prototxt", phase)
+    net.blobs["x"].data[...] = x
+    net.forward()
+    diff = net.blobs["y"].diff
+    diff[...] = np.random.RandomState(2).randn(*diff.shape)
+    net.backward()
+    return net.blobs["y"].data.copy(), diff.copy(), net.blobs["x"].diff.copy()
+
+
+# Caffe's STOCHASTIC pooling is GPU code only, so no golden can be recorded on a CPU: these follow pooling_layer.cu.
+STOCHASTIC = 'type: "Pooling" pooling_param { pool: STOCHASTIC %s }'
+
+
+def test_stochastic_pooling_in_test_is_a_weighted_mean():
+    x = np.random.RandomState(0).rand(2, 3, 6, 8).astype(np.float32)
+    x[0, 0, :3, :3] = 0
+    top = pool(STOCHASTIC % "kernel_size: 3 stride: 2", x, caffe.TEST)[0]
+    assert top.shape == (2, 3, 3, 4)
+    for h in range(3):
+        for w in range(4):
+            window = x[:, :, 2 * h : 2 * h + 3, 2 * w : 2 * w + 3].astype(np.float64)  # cut off at the ends
+            total = window.sum((2, 3))
+            mean = (window**2).sum((2, 3)) / np.where(total > 0, total, 1)
+            np.testing.assert_allclose(top[:, :, h, w], mean, rtol=1e-5)
+    assert top[0, 0, 0, 0] == 0
+
+
+def test_stochastic_pooling_draws_in_proportion_to_the_values():
+    windows = 20000
+    x = np.tile(np.array([[1, 0], [2, 5]], np.float32), (1, 1, 1, windows))
+    top, _, _ = pool(STOCHASTIC % "kernel_size: 2 stride: 2", x, caffe.TRAIN)
+    for value, share in ((0, 0), (1, 1 / 8), (2, 2 / 8), (5, 5 / 8)):
+        # four standard deviations of a share among so many draws: off by chance once in 16000 seeds, and the seed is fixed
+        assert abs((top == value).mean() - share) <= 4 * (share * (1 - share) / windows) ** 0.5, value
+    np.testing.assert_array_equal(top, pool(STOCHASTIC % "kernel_size: 2 stride: 2", x, caffe.TRAIN)[0])
+    assert (top != pool(STOCHASTIC % "kernel_size: 2 stride: 2", x, caffe.TRAIN, seed=2)[0]).any()
+
+
+@pytest.mark.parametrize("layer", [STOCHASTIC % "kernel_size: 3 stride: 2", STOCHASTIC % "global_pooling: true",
+                                   'type: "SPP" spp_param { pool: STOCHASTIC pyramid_height: 2 }'])
+def test_gradient_of_stochastic_pooling_goes_to_the_value_drawn(layer: str):
+    x = np.random.RandomState(3).permutation(96).reshape(1, 2, 6, 8).astype(np.float32) + 1  # each value once
+    top, top_diff, diff = pool(layer, x, caffe.TRAIN)
+    wanted = np.zeros_like(x)
+    for value, gradient in zip(top.ravel(), top_diff.ravel()):
+        wanted[x == value] += gradient
+    np.testing.assert_allclose(diff, wanted, rtol=1e-6)
+    assert (diff != 0).sum() > 1
+
+
 def run_loss(layer: str, scores: np.ndarray, labels: np.ndarray) -> caffe.Net:
     """A net of one loss with two bottoms, run forward and backward."""
     inputs = "".join('layer { name: "%s" type: "Input" top: "%s" input_param { shape { %s } } }\n' % (

@@ -127,6 +127,39 @@ def test_forward_and_backward_of_parts(tmp_path):
         net.forward(w=np.ones((2, 3)))
 
 
+def test_parts_that_are_not_there(tmp_path):
+    """net.cpp checks both ends (CHECK_GE, CHECK_LT); an empty part is one that runs nothing."""
+    net = net_of(tmp_path, INPUT + IP % 4)
+    for first, last in ((0, 2), (-1, 1)):
+        for run, start, end in ((net.forward_from_to, first, last), (net.backward_from_to, last, first)):
+            with pytest.raises(CaffeError, match=f"layers {first} to {last}.*0 to 1"):
+                run(start, end)
+    assert net.forward_from_to(1, 0) == 0
+
+
+@pytest.mark.parametrize("name", ["same", ""])
+def test_layers_of_one_name(tmp_path, name):
+    """Caffe does not mind: each layer's own blobs decide what runs backward, and weights go to the first of the name.
+
+    BVLC 1.0 gives the same: the first layer, under the loss, gets its gradient; copy_from and share_with fill the first.
+    """
+    ip = IP % 4
+    text = INPUT + ip.replace('"ip"', f'"{name}"') + ip.replace('"ip"', f'"{name}"').replace('"y"', '"z"')
+    text += 'layer { type: "Silence" bottom: "z" } layer { type: "Reduction" bottom: "y" top: "l" loss_weight: 1 }'
+    net, source = net_of(tmp_path, text), net_of(tmp_path, INPUT + ip.replace('"ip"', f'"{name}"'))
+    first, second = (layer.blobs for layer in net.layers if layer.type == "InnerProduct")
+    net.forward(x=np.ones((2, 3)))
+    net.backward()
+    assert (first[0].diff == 2).all() and not second[0].diff.any()
+    source.params[name][0].data[...] = 7
+    source.save(str(tmp_path / "w.caffemodel"))
+    net.copy_from(str(tmp_path / "w.caffemodel"))
+    assert (first[0].data == 7).all() and not second[0].data.any()
+    net.share_with(source)
+    source.params[name][0].data[...] = 8
+    assert (first[0].data == 8).all() and not second[0].data.any()
+
+
 def test_reshape_on_the_fly_and_batches(tmp_path):
     net = net_of(tmp_path, INPUT + RELU.replace('"y"', '"x"') % "r")
     net.blobs["x"].reshape(5, 3)

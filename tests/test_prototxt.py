@@ -65,6 +65,15 @@ def test_canonical_text_is_read_back_as_the_same_message():
     assert text_format.Parse(CANONICAL, caffe_pb2.NetParameter()) == example()
 
 
+@pytest.mark.parametrize("header", ["made in /home/jürgen", "made in /home/jürgen".encode(), "made in /home/\udce4"])
+def test_a_header_may_name_any_path(tmp_path, header):
+    """A checkout may lie anywhere, and what solve.py writes names its folder; bytes is what Python 2 gives."""
+    path = tmp_path / "x.prototxt"
+    prototxt.write(str(path), example(), header=header)
+    assert prototxt.read(str(path), caffe_pb2.NetParameter()) == example()
+    assert path.read_text(encoding="utf-8").startswith("# made in /home/")
+
+
 def test_bytes_are_escaped_too():
     datum = caffe_pb2.Datum(data=b"\x00\xff'x")
     assert prototxt.text(datum) == "data: \"\\000\\377\\'x\"\n"

@@ -18,6 +18,7 @@ from parity import compare_solvers, run_solvers
 from solver_data import Batches
 
 from torchcaffe import __main__ as command
+from torchcaffe import log
 from torchcaffe.errors import CaffeError
 from torchcaffe.solver import SolverAction
 
@@ -115,6 +116,15 @@ def test_diff_of_a_frozen_parameter_is_zero_and_its_data_stays(tmp_path):
 
 
 # -- log -----------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("level, shown", [("0", "IW"), ("1", "W"), ("2", ""), ("", "IW"), ("none", "IW")])
+def test_least_severity_shown(level, shown, monkeypatch, capsys):
+    """GLOG_minloglevel, which glog reads with strtol: what is no number is 0."""
+    monkeypatch.setenv("GLOG_minloglevel", level)
+    log.info("a")
+    log.warning("b")
+    assert "".join(line[0] for line in capsys.readouterr().err.splitlines()) == shown
+
+
 @pytest.mark.slow
 def test_log_is_caffes(monkeypatch):
     """train, test and time print what Caffe's tool printed: the same lines in order, numbers to 1e-4, times left out."""

@@ -1,8 +1,8 @@
-"""The `caffe` command: python -m torchcaffe train|test|time, with the flags and exit codes of tools/caffe.cpp.
+"""The `caffe` command: python -m torchcaffe train|test|time|device_query, with the flags and exit codes of tools/caffe.cpp;
+and Caffe's small tools, each by its name: python -m torchcaffe compute_image_mean ...
 
-Flags take one dash or two, and their value after a space or an equals sign. Exit codes: 0 also for early stop and for
-usage, 1 for a flag that is unknown or has a bad value and for an exception in a Python layer, 134 (as an abort) for
-whatever Caffe's CHECKs would refuse.
+Exit codes: 0 also for early stop and for usage, 1 for a flag that is unknown or has a bad value and for an exception in a
+Python layer, 134 (as an abort) for whatever Caffe's CHECKs would refuse. A tool's usage is 1, as in Caffe.
 """
 
 from __future__ import annotations
@@ -10,22 +10,23 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time as clock
 from collections.abc import Callable
 from types import SimpleNamespace
 
 import numpy as np
 import torch
 
-from torchcaffe import common, files, log
+from torchcaffe import common, files, log, tools_data, tools_nets
 from torchcaffe.errors import CaffeError
+from torchcaffe.flags import Default, FlagError, describe_flags, parse_flags
 from torchcaffe.log import number
 from torchcaffe.net import Net
 from torchcaffe.proto import caffe_pb2
 from torchcaffe.sgd_solver import get_solver
 from torchcaffe.solver import SolverAction, output_lines
+from torchcaffe.timer import now
 
-FLAGS: dict[str, tuple[str | int, str]] = {  # name -> default, help
+FLAGS: dict[str, tuple[Default, str]] = {
     "gpu": ("", "Run in GPU mode on this device id; 'all' where there is one GPU."),
     "solver": ("", "The solver definition protocol buffer text file."),
     "model": ("", "The model definition protocol buffer text file."),
@@ -38,36 +39,6 @@ FLAGS: dict[str, tuple[str | int, str]] = {  # name -> default, help
     "sigint_effect": ("stop", "What SIGINT does in training: snapshot, stop or none."),
     "sighup_effect": ("snapshot", "What SIGHUP does in training: snapshot, stop or none."),
 }
-
-
-class FlagError(Exception):
-    """A flag nobody knows, or a value it cannot take."""
-
-
-def parse_flags(argv: list[str]) -> tuple[SimpleNamespace, list[str]]:
-    """Flags (with defaults) and the remaining words, as gflags reads them; FlagError for a bad one."""
-    flags, words = {name: default for name, (default, _) in FLAGS.items()}, []
-    args = iter(argv)
-    for arg in args:
-        if arg == "--":
-            words.extend(args)
-        elif not arg.startswith("-") or arg == "-":
-            words.append(arg)
-        else:
-            name, equals, value = arg.lstrip("-").partition("=")
-            if name not in FLAGS:
-                raise FlagError("unknown command line flag '%s'" % name)
-            if not equals:
-                value = next(args, None)
-                if value is None:
-                    raise FlagError("flag '%s' is missing its argument" % name)
-            if isinstance(FLAGS[name][0], int):
-                try:
-                    value = int(value)
-                except ValueError:
-                    raise FlagError("illegal value '%s' specified for int32 flag '%s'" % (value, name)) from None
-            flags[name] = value
-    return SimpleNamespace(**flags), words
 
 
 def train(flags: SimpleNamespace) -> None:
@@ -133,15 +104,15 @@ def time(flags: SimpleNamespace) -> None:
     log.info("Testing for %d iterations." % flags.iterations)
     layers = range(len(net.layers))
     forward, backward = np.zeros(len(layers)), np.zeros(len(layers))
-    begin = _now()
+    begin = now()
     for j in range(flags.iterations):
-        start = _now()
+        start = now()
         for i in layers:
             forward[i] += _timed(net.forward_from_to, i, i)
         for i in reversed(layers):
             backward[i] += _timed(net.backward_from_to, i, i)
-        log.info("Iteration: %d forward-backward time: %s ms." % (j + 1, number(_now() - start)))
-    total = _now() - begin
+        log.info("Iteration: %d forward-backward time: %s ms." % (j + 1, number(now() - start)))
+    total = now() - begin
     log.info("Average time per layer: ")
     for i, name in enumerate(net.layer_names):
         log.info("%10s\tforward: %s ms." % (name, number(forward[i] / flags.iterations)))
@@ -153,32 +124,56 @@ def time(flags: SimpleNamespace) -> None:
     log.info("*** Benchmark ends ***")
 
 
-COMMANDS = {"test": test, "time": time, "train": train}
+def device_query(flags: SimpleNamespace) -> None:
+    """Show GPU diagnostic information."""
+    log.info("Querying GPUs %s" % flags.gpu)
+    for i in _device_ids(flags.gpu):
+        _want(i < torch.cuda.device_count(), "-gpu %s: PyTorch sees %d GPUs" % (flags.gpu, torch.cuda.device_count()))
+        p = torch.cuda.get_device_properties(i)
+        log.info("Device id:                     %d" % i)
+        log.info("Major revision number:         %d" % p.major)
+        log.info("Minor revision number:         %d" % p.minor)
+        log.info("Name:                          %s" % p.name)
+        log.info("Total global memory:           %d" % p.total_memory)
+        log.info("Number of multiprocessors:     %d" % p.multi_processor_count)
+
+
+COMMANDS = {"device_query": device_query, "test": test, "time": time, "train": train}
+TOOLS: dict[str, Callable[[list[str]], int]] = {tool.__name__: tool for tool in (
+    tools_data.compute_image_mean, tools_data.convert_imageset, tools_nets.draw_net, tools_data.extract_features,
+    tools_nets.upgrade_net_proto_binary, tools_nets.upgrade_net_proto_text, tools_nets.upgrade_solver_proto_text)}
 
 
 def main(argv: list[str]) -> int:
-    """Run one command; returns the exit code."""
+    """Run one command or tool; returns the exit code."""
     try:
-        flags, words = parse_flags(argv)
+        if argv and argv[0] in TOOLS:
+            return TOOLS[argv[0]](argv[1:])
+        flags, words = parse_flags(argv, FLAGS)
+        if len(words) != 1:
+            _print_usage()
+            return 0
+        _want(words[0] in COMMANDS, "Unknown action: %s (known: %s)" % (words[0], ", ".join([*COMMANDS, *TOOLS])))
+        _want(flags.iterations > 0, "-iterations is %d, wanted 1 or more" % flags.iterations)
+        COMMANDS[words[0]](flags)
     except FlagError as e:
         print("ERROR: %s" % e, file=sys.stderr)
         return 1
-    if len(words) != 1:
-        print("caffe: command line brew\nusage: python -m torchcaffe <command> <args>\n\ncommands:")
-        for name in ("train", "test", "time"):
-            print("  %-16s%s" % (name, COMMANDS[name].__doc__.lower().rstrip(".")))
-        print("\nflags:")
-        for name, (default, text) in sorted(FLAGS.items()):
-            print("  -%-15s%s (default: %r)" % (name, text, default))
-        return 0
-    try:
-        _want(words[0] in COMMANDS, "Unknown action: %s (known: %s)" % (words[0], ", ".join(COMMANDS)))
-        _want(flags.iterations > 0, "-iterations is %d, wanted 1 or more" % flags.iterations)
-        COMMANDS[words[0]](flags)
     except CaffeError as e:
         log.fatal(str(e))
         return 134
     return 0
+
+
+def _print_usage() -> None:
+    """Every command, flag and tool."""
+    print("caffe: command line brew\nusage: python -m torchcaffe <command> <args>\n\ncommands:")
+    for name in ("train", "test", "device_query", "time"):
+        text = COMMANDS[name].__doc__.rstrip(".")
+        print("  %-16s%s" % (name, text[0].lower() + text[1:]))
+    print("\nflags:\n%s\n\ntools:" % describe_flags(FLAGS))
+    for name, tool in TOOLS.items():
+        print("  %s\n      %s" % (name, tool.__doc__.splitlines()[0]))
 
 
 def _set_mode(gpu: str) -> None:
@@ -187,17 +182,21 @@ def _set_mode(gpu: str) -> None:
         log.info("Use CPU.")
         common.set_mode_cpu()
         return
-    if gpu == "all":
-        ids = list(range(torch.cuda.device_count()))
-        _want(ids, "-gpu all: PyTorch sees no GPU; leave -gpu out to run on the CPU")
-    else:
-        _want(all(part.isdigit() for part in gpu.split(",")), "-gpu '%s': wanted a device id, or all" % gpu)
-        ids = [int(part) for part in gpu.split(",")]
+    ids = _device_ids(gpu)
+    _want(ids, "-gpu all: PyTorch sees no GPU; leave -gpu out to run on the CPU")
     _want(len(ids) == 1, "-gpu %s: %d GPUs; this engine runs on one, give one id" % (gpu, len(ids)))
     common.set_device(ids[0])
     common.set_mode_gpu()
     log.info("Using GPUs %d" % ids[0])
     log.info("GPU %d: %s" % (ids[0], torch.cuda.get_device_name(ids[0])))
+
+
+def _device_ids(gpu: str) -> list[int]:
+    """The ids that -gpu names: "0,1", "all", or none."""
+    if gpu == "all":
+        return list(range(torch.cuda.device_count()))
+    _want(not gpu or all(part.isdigit() for part in gpu.split(",")), "-gpu '%s': wanted a device id, or all" % gpu)
+    return [int(part) for part in gpu.split(",") if part]
 
 
 def _read_net(flags: SimpleNamespace, phase: int) -> Net:
@@ -225,16 +224,9 @@ def _catch_signals(effects: dict[signal.Signals, str]) -> Callable[[], SolverAct
 
 
 def _timed(function: Callable[..., object], *args: object) -> float:
-    start = _now()
+    start = now()
     function(*args)
-    return _now() - start
-
-
-def _now() -> float:
-    """Milliseconds, when everything asked of the device is done."""
-    if common.mode() == common.GPU:
-        torch.cuda.synchronize(common.device())
-    return clock.perf_counter() * 1000
+    return now() - start
 
 
 def _want(condition: object, message: str) -> None:

@@ -6,6 +6,7 @@ the same halves as torch tensors on the device that computes now (common.device(
 
 from __future__ import annotations
 
+import operator
 import weakref
 from collections.abc import Sequence
 
@@ -87,13 +88,13 @@ class Memory:
 class Blob:
     """An array of any shape, 0 axes included, holding data and diff.
 
-    `Blob(2, 3, 4)` has shape (2, 3, 4); both halves start as zeros. Memory only grows: a reshape to a smaller count keeps
-    the memory and its beginning, a larger one gets new zeros (blob.cpp Reshape).
+    `Blob(2, 3, 4)` has shape (2, 3, 4); both halves start as zeros. A reshape to a count that a half has memory for keeps
+    that memory and its beginning, otherwise the half gets new zeros (blob.cpp Reshape, where both halves are one size).
     """
 
     def __init__(self, *shape: int):
         self._shape: tuple[int, ...] = ()
-        self._count = 0
+        self._count = 1
         self._data = self._diff = Memory(0)
         self.reshape(*shape)
 
@@ -109,11 +110,18 @@ class Blob:
         return self._count
 
     def reshape(self, *shape: int) -> None:
-        """Change the shape; accepts dimensions or one sequence. Raises CaffeError for a negative or too large shape."""
+        """Change the shape; accepts dimensions or one sequence.
+
+        Raises CaffeError for a negative or too large shape, TypeError for numbers that are not whole.
+        """
         if len(shape) == 1 and isinstance(shape[0], Sequence):
             shape = tuple(shape[0])
-        shape = tuple(int(d) for d in shape)
-        if shape == self._shape and self._capacity:
+        try:
+            shape = tuple(operator.index(d) for d in shape)
+        except TypeError as e:
+            raise TypeError("blob: got shape %s, wanted whole numbers; divide with // where a size is divided"
+                            % (shape,)) from e
+        if shape == self._shape and self._count <= self._data.size and self._count <= self._diff.size:
             return
         if len(shape) > MAX_AXES:
             raise CaffeError("blob: got %d axes, at most %d are possible" % (len(shape), MAX_AXES))
@@ -125,20 +133,12 @@ class Blob:
         if count > MAX_COUNT:
             raise CaffeError("blob: shape %s has %d elements, Caffe's limit is %d" % (shape, count, MAX_COUNT))
         self._shape, self._count = shape, count
-        if count > self._capacity:
-            self._data, self._diff = Memory(count), Memory(count)
-
-    @property
-    def _capacity(self) -> int:
-        """How many elements fit both halves' memory; adopted memory, one's own or a sharer's, is just large enough."""
-        return min(self._data.size, self._diff.size)
-
-    def canonical_axis(self, axis: int) -> int:
-        """A possibly negative axis as an index from the front; CaffeError if there is no such axis."""
-        if not -len(self._shape) <= axis < len(self._shape):
-            raise CaffeError("axis %d out of range for a blob with %d axes of shape %s"
-                             % (axis, len(self._shape), self._shape))
-        return axis % len(self._shape)
+        # Each half by itself: adopted memory, one's own or a sharer's, is just large enough, and the other half may hold
+        # what must stay, such as the loss weight in a top's diff.
+        if count > self._data.size:
+            self._data = Memory(count)
+        if count > self._diff.size:
+            self._diff = Memory(count)
 
     def _legacy(self, axis: int) -> int:
         if len(self._shape) > 4:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
@@ -46,15 +46,21 @@ def read_net_text(path: str) -> caffe_pb2.NetParameter:
 
 def read_net_binary(path: str) -> caffe_pb2.NetParameter:
     """A caffemodel with all it says, upgraded; for its weights alone read_weights is quicker. Raises CaffeError."""
-    net = caffe_pb2.NetParameter()
-    buffer = wire.load(path)
-    try:
-        net.ParseFromString(bytes(buffer))
-    except DecodeError as e:
-        raise CaffeError("%s: wanted a binary NetParameter (caffemodel); got %d bytes that begin with %r and do not "
-                         "parse: %s" % (path, len(buffer), bytes(buffer[:16]), e)) from e
+    net = read_binary(path, caffe_pb2.NetParameter())
     upgrade.upgrade_net(net, path)
     return net
+
+
+def read_binary(path: str, message: Message) -> Any:
+    """Fill `message` from a binary file and return it. Raises CaffeError."""
+    buffer = wire.load(path)
+    try:
+        message.ParseFromString(bytes(buffer))
+    except DecodeError as e:
+        raise CaffeError("%s: wanted a binary %s%s; got %d bytes that begin with %r and do not parse: %s" % (
+            path, message.DESCRIPTOR.name, " (caffemodel)" if isinstance(message, caffe_pb2.NetParameter) else "",
+            len(buffer), bytes(buffer[:16]), e)) from e
+    return message
 
 
 def read_solver_text(path: str) -> caffe_pb2.SolverParameter:
@@ -130,6 +136,11 @@ def write_net_hdf5(path: str, net: Saveable, write_diff: bool = False) -> None:
         data = [_data(b) if id(b) in owners else None for b in blobs]
         layers.append((layer.name, data, [_diff(b) for b in blobs] if write_diff else None))
     _write_by_name(path, lambda temporary: hdf5.write_weights(temporary, layers))
+
+
+def write_hdf5(path: str, datasets: Mapping[str, np.ndarray]) -> None:
+    """Write arrays as the datasets of an HDF5 file, as HDF5Output does. Raises CaffeError."""
+    _write_by_name(path, lambda temporary: hdf5.write_datasets(temporary, datasets))
 
 
 def _net_chunks(net: Saveable, write_diff: bool) -> Iterable[bytes | memoryview]:

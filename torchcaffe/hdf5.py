@@ -2,13 +2,14 @@
 
 Model: /data/<layer>/<i>, a group for every layer and a float32 array for each parameter it owns; /diff likewise if
 asked for, shared ones included. State: integers /iter and /current_step, string /learned_net, arrays /history/<i>.
+Training data (layers HDF5Data and HDF5Output): a dataset for each blob, rows first.
 """
 
 from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import h5py
@@ -17,6 +18,9 @@ import numpy as np
 from torchcaffe.errors import CaffeError
 from torchcaffe.wire import LayerWeights, SolverState, Values
 
+# A damaged header may claim any size. How much larger than its file an array may be: weights hardly compress, and gzip
+# makes at most 1032 bytes of one, which images of labels come near to.
+WEIGHTS, DEFLATE = 100, 1032
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 Arrays = Sequence[np.ndarray | None]
 
@@ -50,6 +54,19 @@ def read_solver_state(path: str) -> SolverState:
             raise CaffeError("%s: /learned_net is %r, wanted a string" % (path, learned_net))
         return SolverState(f.integer("iter"), learned_net.decode("utf-8", "surrogateescape"), f.integer("current_step"),
                            history)
+
+
+def read_datasets(path: str, names: Sequence[str]) -> list[np.ndarray]:
+    """The datasets of these names as float32; integers and floating point of any size can be read. Raises CaffeError."""
+    with _File(path, "data file") as f:
+        return [_values(f, f.dataset(name), DEFLATE) for name in names]
+
+
+def write_datasets(path: str, datasets: Mapping[str, np.ndarray]) -> None:
+    """Write arrays as float32 datasets of a new file; OSError if it cannot be written."""
+    with _new_file(path) as f:
+        for name, values in datasets.items():
+            f.create_dataset(name, data=values, dtype=np.float32)
 
 
 def write_weights(path: str, layers: Iterable[tuple[str, Arrays, Arrays | None]]) -> None:
@@ -180,14 +197,20 @@ def _numbered(f: _File, parent: h5py.Group, name: str) -> list[Values | None]:
         raise CaffeError("%s: wanted in %s/%s a group of arrays named 0, 1, ..."
                          % (f.path, parent.name.rstrip("/"), name))
     found: list[Values | None] = [None] * (1 + max((int(key) for key in group), default=-1))
-    size = os.path.getsize(f.path)
     for key in group:
         dataset = group[key]
-        if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiu":
+        if not isinstance(dataset, h5py.Dataset):
             raise CaffeError("%s: %s/%s is no array of numbers" % (f.path, group.name, key))
-        # A damaged header may claim any size; even compressed, Caffe's arrays are never much larger than the file.
-        if dataset.nbytes > 100 * size:
-            raise CaffeError("%s: %s says its shape is %s, which a file of %d bytes cannot hold"
-                             % (f.path, dataset.name, dataset.shape, size))
-        found[int(key)] = Values(tuple(dataset.shape), np.asarray(dataset[()], np.float32))
+        found[int(key)] = Values(tuple(dataset.shape), _values(f, dataset, WEIGHTS))
     return found
+
+
+def _values(f: _File, dataset: h5py.Dataset, ratio: int) -> np.ndarray:
+    """A dataset as float32; CaffeError if it is none of numbers, or says it is larger than `ratio` times the file."""
+    if dataset.dtype.kind not in "fiu":
+        raise CaffeError("%s: %s is no array of numbers, its type is %s" % (f.path, dataset.name, dataset.dtype))
+    size = os.path.getsize(f.path)
+    if dataset.nbytes > ratio * size:
+        raise CaffeError("%s: %s says its shape is %s, which a file of %d bytes cannot hold"
+                         % (f.path, dataset.name, dataset.shape, size))
+    return np.asarray(dataset[()], np.float32)

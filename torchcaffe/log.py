@@ -13,7 +13,7 @@ import sys
 from datetime import datetime
 
 _SEVERITIES = {"I": 0, "W": 1, "E": 2, "F": 3}
-_FILES = {"__main__": "caffe"}  # modules whose Caffe file has another name
+_FILES = {"__main__": "caffe", "lmdb_writer": "db_lmdb"}  # modules whose Caffe file has another name
 
 
 def info(message: str) -> None:
@@ -42,10 +42,18 @@ def number(value: float) -> str:
 
 
 def _write(severity: str, message: str) -> None:
-    if _SEVERITIES[severity] < int(os.environ.get("GLOG_minloglevel", "0")):
+    if _SEVERITIES[severity] < _least_shown():
         return
     caller = sys._getframe(2)
     stem = os.path.splitext(os.path.basename(caller.f_code.co_filename))[0]
-    stem = _FILES.get(stem, stem)
+    stem = caller.f_code.co_name if stem.startswith("tools_") else _FILES.get(stem, stem)  # a function there is a tool
     stamp = datetime.now().strftime("%m%d %H:%M:%S.%f")
     sys.stderr.write("%s%s %5d %s.cpp:%d] %s\n" % (severity, stamp, os.getpid(), stem, caller.f_lineno, message))
+
+
+def _least_shown() -> int:
+    """GLOG_minloglevel; what is empty or no number counts as 0, as in glog."""
+    try:
+        return int(os.environ.get("GLOG_minloglevel", ""))
+    except ValueError:
+        return 0

@@ -171,18 +171,17 @@ class Net:
 
     def _prune_backward(self, force: bool) -> None:
         """Decide which layers and bottoms run backward: those under a loss that someone needs, or all if forced."""
-        under_loss: set[str] = set()
-        skipped: set[str] = set()
+        under_loss: set[Blob] = set()
+        skipped: set[Blob] = set()
         for i in range(len(self.layers) - 1, -1, -1):
-            name = self.layer_names[i]
-            tops = self.top_names[name]
+            tops = self.top_vecs[i]
             loss = any(self.layers[i].loss_weights[j] or t in under_loss for j, t in enumerate(tops))
             if self.layer_need_backward[i] and all(t in skipped for t in tops):
                 self.layer_need_backward[i] = False
-                self.bottom_need_backward[i] = [False] * len(self.bottom_names[name])
+                self.bottom_need_backward[i] = [False] * len(self.bottom_vecs[i])
             if not loss:
                 self.layer_need_backward[i] = False
-            for j, bottom in enumerate(self.bottom_names[name]):
+            for j, bottom in enumerate(self.bottom_vecs[i]):
                 if loss:
                     under_loss.add(bottom)
                 else:
@@ -199,7 +198,7 @@ class Net:
     # -- running -----------------------------------------------------------------------------------------------------------
     @torch.no_grad()
     def forward_from_to(self, start: int, end: int) -> float:
-        """Run layers start..end (inclusive); returns the sum of their weighted losses."""
+        """Run layers start..end (inclusive); returns the sum of their weighted losses. CaffeError for layers not there."""
         loss = 0.0
         for step in self._steps(start, end):
             loss += step.forward()
@@ -246,6 +245,9 @@ class Net:
 
     def _steps(self, first: int, last: int) -> list[plan.Step]:
         """The plan's steps for layers first..last; where that cuts a step, its layers one by one."""
+        if first < 0 or last >= len(self.layers):
+            raise CaffeError("net '%s': asked to run layers %d to %d, it has layers 0 to %d"
+                             % (self.name, first, last, len(self.layers) - 1))
         steps = []
         for step in self._plan:
             if first <= step.first and step.last <= last:
@@ -287,7 +289,7 @@ class Net:
         """
         pairs = []
         owners = {id(b) for b in self.learnable_params}
-        index = {name: i for i, name in enumerate(self.layer_names)}
+        index = self._first_of_name()
         for name, _, arrays in files.read_weights(path):
             if name not in index:
                 log.info("Ignoring source layer %s" % name)
@@ -312,7 +314,7 @@ class Net:
 
     def share_trained_layers_with(self, other: Net) -> None:
         """Use another net's parameter data, matched by layer name; diffs stay apart. A shape mismatch is a CaffeError."""
-        index = {name: i for i, name in enumerate(self.layer_names)}
+        index = self._first_of_name()
         for name, source in zip(other.layer_names, other.layers):
             if name not in index:
                 continue
@@ -322,6 +324,10 @@ class Net:
                                                 % ([b.shape for b in source.blobs], [b.shape for b in layer.blobs])))
             for blob, shared in zip(layer.blobs, source.blobs):
                 blob.share_data(shared)
+
+    def _first_of_name(self) -> dict[str, int]:
+        """Layer name -> number; of several layers of one name the first, which is the one Caffe finds."""
+        return {name: i for i, name in reversed(list(enumerate(self.layer_names)))}
 
     def definition(self) -> caffe_pb2.NetParameter:
         """The net as built (filtered, splits included), without the parameters' values."""

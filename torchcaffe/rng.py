@@ -8,9 +8,10 @@ draws again, so the stream stays in step however long it gets:
     bernoulli   one draw a value; none if p is 0
     gaussian    a ziggurat of 128 boxes: one draw for 98.8 % of the values, two or more for the others (ziggurat.py)
 
-What draws, and in which order: fillers as layers are set up (weight before bias), then DummyData and Dropout in
-forward. Caffe built with another Boost gives the same uniform and Bernoulli values; very old ones have another
-gaussian.
+What draws, and in which order: as layers are set up, fillers (weight before bias; in recurrent layers for every timestep)
+and the seeds of data layers; then DummyData and Dropout in forward. Caffe built with another Boost gives the same uniform
+and Bernoulli values; very old ones have another gaussian. What Caffe draws on a GPU comes from PyTorch's streams instead
+(on_device).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import os
 import threading
 
 import numpy as np
+import torch
 
 from torchcaffe import ziggurat
 from torchcaffe.errors import CaffeError
@@ -127,8 +129,18 @@ def generator() -> Generator:
 
 
 def set_random_seed(seed: int) -> None:
-    """Start this thread's stream anew (Caffe::set_random_seed)."""
+    """Start this thread's streams anew, the ones on devices too (Caffe::set_random_seed)."""
     _thread.generator = Generator(seed)
+    _thread.seed, _thread.on_device = int(seed) & 0xFFFFFFFF, {}
+
+
+def on_device(device: torch.device) -> torch.Generator:
+    """This thread's stream on a device, for what Caffe's GPU code draws: PyTorch's numbers, not cuRAND's."""
+    streams = _thread.__dict__.setdefault("on_device", {})
+    if device not in streams:
+        streams[device] = torch.Generator(device)
+        streams[device].manual_seed(_thread.__dict__.get("seed", int.from_bytes(os.urandom(4), "little")))
+    return streams[device]
 
 
 def rand() -> int:

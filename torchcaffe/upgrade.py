@@ -69,14 +69,19 @@ _DATA_PARAMS = {_V1.DATA: "data_param", _V1.IMAGE_DATA: "image_data_param", _V1.
 _TRANSFORM_FIELDS = ("scale", "mean_file", "crop_size", "mirror")
 
 
-def upgrade_net(net: caffe_pb2.NetParameter, source: str) -> None:
-    """Bring `net`, read from `source`, to today's form in place (UpgradeNetAsNeeded). Raises CaffeError."""
+def upgrade_net(net: caffe_pb2.NetParameter, source: str) -> bool:
+    """Bring `net`, read from `source`, to today's form in place (UpgradeNetAsNeeded). Raises CaffeError.
+
+    False if a V0 layer had parameters its type does not know: they are logged and dropped, as in Caffe.
+    """
+    complete = True
     attempt = "Attempting to upgrade input file specified using deprecated %s: " + source
     success = "Successfully upgraded file specified using deprecated %s"
     future = "Note that future Caffe releases will only support %s."
     if any(v1.HasField("layer") for v1 in net.layers):
         log.info(attempt % "V0LayerParameter")
-        if _v0_net(net, source):
+        complete = _v0_net(net, source)
+        if complete:
             log.info(success % "V0LayerParameter")
         else:
             log.error("Warning: had one or more problems upgrading V0NetParameter to NetParameter (see above); "
@@ -109,6 +114,7 @@ def upgrade_net(net: caffe_pb2.NetParameter, source: str) -> None:
         for param in (p for layer in old for p in layer.param):
             param.lr_mult = param.decay_mult = 0
         log.info("Successfully upgraded batch norm layers using deprecated params.")
+    return complete
 
 
 # -- V0 to V1 ----------------------------------------------------------------------------------------------------------

@@ -95,9 +95,10 @@ class Parity:
         self.run("bvlc", "parity/run_solvers.py", "record", GOLDENS / "solvers.npz")
         self.run("bvlc", "parity/run_solvers.py", "log", GOLDENS / "solver.log", self.caffe)
         self.run("bvlc", "parity/run_graph.py", GOLDENS / "graph.json")
-        for script in ("make_rng.py", "make_io.py"):
+        for script in ("make_rng.py", "make_io.py", "make_pycaffe.py"):
             self.run("bvlc", f"goldens/{script}")
-        print(f"recorded in {GOLDENS}; upgrade.json is recorded by make_upgrade.py there, which needs Caffe's upgrade tools")
+        print(f"recorded in {GOLDENS}; upgrade.json and tools.json are recorded by make_upgrade.py and make_tools.py there, "
+              "which need Caffe's tools")
 
 
 def voc_data(folder: Path) -> Path:

@@ -8,20 +8,22 @@ The last one runs what tests/refused.py lists, each in a process of its own beca
 exits 1 if a case runs that should not.
 
 Only the interface that both have is used. Keys are `case/array`: top0, top0_diff's of losses excepted, bottom0_diff,
-param0, param0_diff. `pattern` is a regular expression for the names of cases. Runs under Python 3.9 and newer.
+param0, param0_diff, and the datasets of a written HDF5 file. `pattern` is a regular expression for the names of cases.
+Runs under Python 3.9 and newer.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import datetime
-import gzip
 import hashlib
 import os
 import re
 import sys
 import tempfile
 
+import h5py
 import numpy as np
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -32,6 +34,7 @@ for folder in (HERE, TESTS, os.path.join(os.path.dirname(TESTS), "tools")):
 
 from cases import CASES  # noqa: E402
 from layer_case import Case, numbers  # noqa: E402
+from layer_files import write_files  # noqa: E402
 
 PROVENANCE = "provenance"  # the key that says where the arrays come from
 
@@ -52,26 +55,24 @@ def prototxt(case: Case) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_files(caffe, case: Case, random: np.random.RandomState) -> None:
-    """The files a case names: databases from tests/goldens, matrix and mean as drawn."""
-    for name, shape in (("infogain", (1, 1, 3, 3)), ("mean", (1, 3, 6, 7))):
-        if name + ".binaryproto" in case.layer:
-            with open(name + ".binaryproto", "wb") as f:
-                f.write(caffe.io.array_to_blobproto(numbers(random, shape, "uniform")).SerializeToString())
-    for name in re.findall('source: "([a-z]+)"', case.layer):
-        os.makedirs(name, exist_ok=True)
-        with gzip.open(os.path.join(TESTS, "goldens", name + ".mdb.gz")) as packed, open(name + "/data.mdb", "wb") as f:
-            f.write(packed.read())
-
-
 def run_case(caffe, case: Case) -> dict[str, np.ndarray]:
     """All arrays of one case; files it needs are written to, and read from, the current folder."""
     random = case.random()
     write_files(caffe, case, random)
     with open("net.prototxt", "w") as f:
         f.write(prototxt(case))
+    arrays = run_net(caffe, case, random)  # the net is gone now, so Caffe has closed what HDF5Output wrote
+    for path in re.findall(r'file_name: "(\w+\.h5)"', case.layer):
+        with h5py.File(path, "r") as f:
+            arrays.update((name, dataset[()]) for name, dataset in f.items())
+    return arrays
+
+
+def run_net(caffe, case: Case, random: np.random.RandomState) -> dict[str, np.ndarray]:
+    """Build the net, run it as the case says; its arrays."""
     if case.seed is not None:
         caffe.set_random_seed(case.seed)
+        ctypes.CDLL(None).srand(case.seed)
     net = caffe.Net("net.prototxt", getattr(caffe, case.phase))
     bottoms = [net.params[x][0] if x in net.params else net.blobs[x] for x in ("x%d" % i for i in range(len(case.bottoms)))]
     tops = [net.blobs[name] for name in net.top_names["layer"]]
@@ -80,6 +81,8 @@ def run_case(caffe, case: Case) -> dict[str, np.ndarray]:
         for i, blob in enumerate(params):
             blob.data[...] = numbers(random, blob.data.shape, case.params[i] if case.params else "normal")
     net.clear_param_diffs()
+    if case.memory:
+        net.set_input_arrays(*(numbers(random, b.shape, b.values) for b in case.memory))
     shapes = [tuple(b.shape for b in case.bottoms)] * case.passes + ([case.then] if case.then else [])
     for now in shapes:
         for blob, bottom, shape in zip(bottoms, case.bottoms, now):
@@ -110,6 +113,7 @@ def run_refused(caffe) -> int:
     from refused import REFUSED
 
     wrong = 0
+    caffe.Net  # noqa: B018  imported on demand: here, or again in every process
     for refused in REFUSED:
         child = os.fork()
         if not child:

@@ -62,7 +62,7 @@ class InnerProduct(Layer):
 class Dropout(Layer):
     """In TRAIN each value is kept with probability 1 - dropout_ratio and scaled by its inverse; in TEST the identity.
 
-    On the CPU the masks are Caffe's own, bit for bit (rng.bernoulli); on a GPU they come from PyTorch's generator.
+    On the CPU the masks are Caffe's own, bit for bit (rng.bernoulli); on a GPU they come from PyTorch (rng.on_device).
     Works in place. Follows src/caffe/layers/dropout_layer.cpp.
     """
 
@@ -77,7 +77,7 @@ class Dropout(Layer):
         if x.device == HOST:
             mask = torch.from_numpy(rng.bernoulli(x.numel(), self.kept)).reshape(x.shape).float()
         else:
-            mask = torch.empty_like(x).bernoulli_(self.kept)
+            mask = torch.empty_like(x).bernoulli_(self.kept, generator=rng.on_device(x.device))
         return mask.mul_(float(np.float32(1.0 / self.kept)))
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:

@@ -1,32 +1,41 @@
-"""Data layers: where blobs come from."""
+"""Data layers: where blobs come from, and go to. Those that read images are in image_data.py."""
 
 from __future__ import annotations
 
-import io
-from math import prod
+import ctypes
 
 import numpy as np
 import torch
-from google.protobuf.message import DecodeError
-from PIL import Image
 
-from torchcaffe import files, filler, log, rng
+from torchcaffe import files, filler, hdf5, log
 from torchcaffe.blob import Blob
 from torchcaffe.common import solver_count, solver_rank
 from torchcaffe.errors import CaffeError
-from torchcaffe.layer import Layer, Shape, register
-from torchcaffe.lmdb import Lmdb
+from torchcaffe.layer import Layer, register
+from torchcaffe.layers.data_transformer import DataTransformer
 from torchcaffe.proto import caffe_pb2
 
 
+class Source(Layer):
+    """A layer without bottoms. Its tops have their shapes from setup, from forward, or from the user."""
+
+    bottoms = (0, 0)
+
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
+        """Nothing: shapes do not follow from bottoms."""
+
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
+        """Nothing: there is no bottom."""
+
+
 @register
-class Input(Layer):
+class Input(Source):
     """Blobs that the user fills: input_param { shape ... } once a top, once for all, or not at all.
 
     Follows src/caffe/layers/input_layer.cpp.
     """
 
-    bottoms, tops = (0, 0), (1, None)
+    tops = (1, None)
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         shapes = list(self.layer_param.input_param.shape)
@@ -37,25 +46,19 @@ class Input(Layer):
         for blob, shape in zip(top, shapes):
             blob.reshape(*shape.dim)
 
-    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
-        """Nothing: the user reshapes the tops."""
-
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         """Nothing: the user fills the tops."""
 
-    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
-        """Nothing: there is no bottom."""
-
 
 @register
-class DummyData(Layer):
+class DummyData(Source):
     """Blobs made by fillers, constant ones once, others anew in each forward; without a filler they are zero.
 
     data_filler and shape (or num, channels, height, width) are given once for all tops or once a top.
     Follows src/caffe/layers/dummy_data_layer.cpp.
     """
 
-    bottoms, tops = (0, 0), (1, None)
+    tops = (1, None)
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         p, n = self.layer_param.dummy_data_param, len(top)
@@ -83,154 +86,179 @@ class DummyData(Layer):
             if (param.type == "constant") == constant:
                 blob.value = torch.from_numpy(filler.fill(param, blob.shape))
 
-    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
-        """Nothing: the tops got their shapes in setup."""
-
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.fill(top, constant=False)
 
-    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
-        """Nothing: there is no bottom."""
 
+@register
+class MemoryData(Source):
+    """Batches from arrays in memory, which Net.set_input_arrays names; again from their start at their end.
 
-class Transformer:
-    """transform_param: crop, mirror, mean, scale (src/caffe/data_transformer.cpp).
-
-    In TRAIN the crop is drawn, in TEST it is the centre. Draws come from a generator of its own, seeded from the random
-    stream; per image first mirror, then row and column of the crop.
+    Tops: (batch_size, channels, height, width) and labels, (batch_size) until the first forward, then (batch_size, 1, 1, 1)
+    as in Caffe. transform_param does nothing, as in pycaffe: in Caffe it is for images handed over in C++.
+    Follows src/caffe/layers/memory_data_layer.cpp.
     """
 
-    def __init__(self, layer: Layer):
-        self.layer, self.param = layer, layer.layer_param.transform_param
-        self.train = layer.phase == caffe_pb2.TRAIN
-        layer.check(not (self.param.mean_file and self.param.mean_value), "Cannot specify mean_file and mean_value at the "
-                    "same time")
-        self.mean: np.ndarray | None = None
-        if self.param.mean_file:
-            mean = files.read_blob(self.param.mean_file)
-            self.mean = mean.values.reshape(mean.shape[-3:])
+    tops = (2, 2)
 
-    def seed(self) -> None:
-        """Begin the generator anew, if anything is drawn (InitRand)."""
-        if self.param.mirror or (self.train and self.param.crop_size):
-            self.random = rng.Generator(rng.rand())
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
+        p = self.layer_param.memory_data_param
+        shape = (p.batch_size, p.channels, p.height, p.width)
+        self.check(all(shape), "batch_size, channels, height, and width must be specified and positive in "
+                   "memory_data_param, got %d, %d, %d and %d" % shape)
+        DataTransformer(self).seed()  # nothing is drawn from it, but the seed is, from the stream later layers draw from
+        top[0].reshape(*shape)
+        top[1].reshape(p.batch_size)
+        self.arrays: tuple[np.ndarray, np.ndarray] | None = None
 
-    def shape(self, image: Shape) -> Shape:
-        """(C, H, W) after cropping."""
-        crop = self.param.crop_size
-        self.layer.check(crop <= min(image[1:]), lambda: "crop_size %d exceeds an image of shape %s" % (crop, image))
-        return (image[0], crop, crop) if crop else image
+    def reset(self, data: np.ndarray, labels: np.ndarray) -> None:
+        """Go on with these arrays, float32 (n, channels, height, width) and n labels; they are kept, not copied."""
+        batch = self.layer_param.memory_data_param.batch_size
+        self.check(len(data) > 0 and len(data) % batch == 0, "n must be a multiple of batch size: got %d items for batches "
+                   "of %d" % (len(data), batch))
+        if self.layer_param.HasField("transform_param"):
+            log.warning("%s does not transform array data on Reset()" % self.type)
+        self.arrays, self.position = (data, labels.reshape(-1, 1, 1, 1)), 0
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """A (C, H, W) image as float32, transformed."""
-        p, (channels, height, width) = self.param, self.shape(image.shape)
-        mirrored = p.mirror and self.random.rand() % 2
-        spare = (image.shape[1] - height, image.shape[2] - width)
-        if p.crop_size and self.train:
-            top, left = (self.random.rand() % (n + 1) for n in spare)
-        else:
-            top, left = spare[0] // 2, spare[1] // 2
-        window = np.s_[:, top : top + height, left : left + width]
-        result = image[window].astype(np.float32)
-        if self.mean is not None:
-            self.layer.check(self.mean.shape == image.shape, lambda: "mean_file %s has shape %s, an image %s" % (
-                p.mean_file, self.mean.shape, image.shape))
-            result -= self.mean[window]
-        elif p.mean_value:
-            self.layer.check(len(p.mean_value) in (1, channels), lambda: "Specify either 1 mean_value or as many as "
-                             "channels: got %d for %d" % (len(p.mean_value), channels))
-            result -= np.array(p.mean_value, np.float32)[:, None, None]
-        result *= np.float32(p.scale)
-        return result[:, :, ::-1] if mirrored else result
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
+        self.check(self.arrays is not None, "MemoryDataLayer needs to be initialized by calling Reset: call "
+                   "net.set_input_arrays(data, labels) before forward")
+        stop = self.position + self.layer_param.memory_data_param.batch_size
+        for blob, array in zip(top, self.arrays):
+            part = np.array(array[self.position : stop])
+            blob.reshape(*part.shape)
+            blob.value = torch.from_numpy(part)
+        self.position = stop % len(self.arrays[0])
+
+
+def _shuffle(values: list) -> None:
+    """std::random_shuffle: by the C library's rand(), which Caffe does not seed, so set_random_seed has no part in it."""
+    rand = ctypes.CDLL(None).rand
+    for i in range(1, len(values)):
+        j = rand() % (i + 1)
+        values[i], values[j] = values[j], values[i]
 
 
 @register
-class Data(Layer):
-    """Images and labels from an LMDB of Datum messages, in the order of keys, again from the start at its end.
+class HDF5Data(Source):
+    """Rows of the datasets named as the tops, from the HDF5 files that the text file `source` lists; then from the start.
 
-    Tops: (batch_size, C, H, W) after transform_param; labels (batch_size). A batch takes its shape from its first image.
-    Deviations: LevelDB is not read; images are read when asked for, not by a thread ahead; JPEG is decoded by Pillow.
-    Follows src/caffe/layers/data_layer.cpp and base_data_layer.cpp.
+    Each top has the shape of its dataset but batch_size rows. All of a file is read at once, as float32. `shuffle`
+    mixes files, and rows inside a file, in Caffe's order if nobody else in the process calls the C library's rand().
+    Deviation: a file whose rows have another shape than the first one's is an error (Caffe copies whatever is there).
+    Follows src/caffe/layers/hdf5_data_layer.cpp.
     """
 
-    bottoms, tops = (0, 0), (1, 2)
+    tops = (1, None)
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
-        p, t = self.layer_param.data_param, self.layer_param.transform_param
-        self.check(p.backend == caffe_pb2.DataParameter.LMDB, "got backend LEVELDB (the default), the engine reads LMDB; "
-                   "convert the database and say backend: LMDB")
+        p = self.layer_param.hdf5_data_param
+        self.check(not self.layer_param.HasField("transform_param"), "HDF5Data does not transform data; remove "
+                   "transform_param, and put into the file what the net is to see")
         self.check(p.batch_size > 0, "Positive batch size required, got 0; set batch_size")
-        self.check(not (t.force_color and t.force_gray), "cannot set both force_color and force_gray")
         try:
-            self.database = Lmdb(p.source)
+            with open(p.source, encoding="utf-8", errors="surrogateescape") as f:
+                self.files = f.read().split()
+        except OSError as e:
+            raise CaffeError(self.describe("Failed to open source file: %s: %s" % (p.source, e.strerror or e))) from e
+        self.check(len(self.files) > 0, "Must have at least 1 HDF5 filename listed in %s" % p.source)
+        if p.shuffle:
+            _shuffle(self.files)
+        self.file = self.offset = 0
+        self.load()
+        for blob, rows in zip(top, self.datasets):
+            blob.reshape(p.batch_size, *rows.shape[1:])
+
+    def load(self) -> None:
+        """Read the file whose turn it is."""
+        path = self.files[self.file]
+        log.info("Loading HDF5 file: %s" % path)
+        names = list(self.layer_param.top)
+        try:
+            self.datasets = hdf5.read_datasets(path, names)
         except CaffeError as e:
             raise CaffeError(self.describe(str(e))) from e
-        self.check(len(self.database) > 0, "the database %s is empty" % p.source)
-        self.entries, self.offset = iter(self.database), 0
-        self.transform = Transformer(self)
-        self.transform.seed()
-        self.transform.seed()  # twice, as Caffe does: it uses up two numbers of the stream, and the second one counts
-        image, _ = self.read(*next(iter(self.database)))
-        top[0].reshape(p.batch_size, *self.transform.shape(image.shape))
-        for blob in top[1:]:
-            blob.reshape(p.batch_size)
+        shapes = [a.shape for a in self.datasets]
+        self.check(all(shapes) and len({s[0] for s in shapes}) == 1 and shapes[0][0] > 0, lambda: (
+            "%s: wanted equally many rows, at least one, in %s; got shapes %s" % (path, ", ".join(names), shapes)))
+        self.row, self.order = 0, list(range(shapes[0][0]))
+        self.shuffle_rows()
 
-    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
-        """Nothing: forward gives top 0 its shape, from the first image of the batch."""
+    def shuffle_rows(self) -> None:
+        """Another order of rows, if they are to be shuffled."""
+        if self.layer_param.hdf5_data_param.shuffle:
+            _shuffle(self.order)
 
-    def next(self) -> tuple[np.ndarray, int]:
-        """The next image and label; of several solvers in training, each takes its own share."""
-        while True:
-            entry = next(self.entries, None)
-            if entry is None:
-                log.info("Restarting data prefetching from start.")
-                self.entries = iter(self.database)
-                continue
-            self.offset += 1
-            if self.phase == caffe_pb2.TEST or (self.offset - 1) % solver_count() == solver_rank():
-                return self.read(*entry)
-
-    def read(self, key: bytes, value: bytes) -> tuple[np.ndarray, int]:
-        """A Datum as (C, H, W) array, uint8 or float32, and its label."""
-        datum = caffe_pb2.Datum()
-        try:
-            datum.ParseFromString(value)
-            if datum.encoded:
-                return self.decode(datum.data), datum.label
-        except (DecodeError, OSError) as e:
-            raise CaffeError(self.describe("entry %r of %s cannot be read: %s" % (
-                key, self.layer_param.data_param.source, e))) from e
-        shape = (datum.channels, datum.height, datum.width)
-        values = np.frombuffer(datum.data, np.uint8) if datum.data else np.array(datum.float_data, np.float32)
-        self.check(values.size == prod(shape) > 0, lambda: "entry %r of %s has %d values, wanted %d for its shape %s" % (
-            key, self.layer_param.data_param.source, values.size, prod(shape), shape))
-        return values.reshape(shape), datum.label
-
-    def decode(self, data: bytes) -> np.ndarray:
-        """A JPEG or PNG as (C, H, W), channels in the order B, G, R; grey stays one channel unless force_color."""
-        t = self.layer_param.transform_param
-        with Image.open(io.BytesIO(data)) as image:
-            if t.force_color or t.force_gray:
-                image = image.convert("RGB" if t.force_color else "L")
-            elif image.mode not in ("L", "RGB", "RGBA"):
-                image = image.convert("RGB")
-            pixels = np.asarray(image)
-        if pixels.ndim == 2:
-            return pixels[None]
-        return pixels[:, :, [2, 1, 0, 3][: pixels.shape[2]]].transpose(2, 0, 1)
+    def next(self) -> None:
+        """Go on to the next row: of this file, of the next one, or of the first."""
+        self.offset += 1
+        self.row += 1
+        if self.row < len(self.order):
+            return
+        if len(self.files) > 1:
+            self.file += 1
+            if self.file == len(self.files):
+                self.file = 0
+                if self.layer_param.hdf5_data_param.shuffle:
+                    _shuffle(self.files)
+            self.load()
+        self.row = 0
+        self.shuffle_rows()  # once more where load() just did: as in Caffe, whose draws these are
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
-        batch, images, labels = self.layer_param.data_param.batch_size, [], []
-        for _ in range(batch):
-            image, label = self.next()
-            images.append(self.transform(image))
-            labels.append(label)
-            self.check(images[-1].shape == images[0].shape, lambda: "one batch holds images of shapes %s and %s; make them "
-                       "equal, or use crop_size or batch_size: 1" % (images[0].shape, images[-1].shape))
-        top[0].reshape(batch, *images[0].shape)
-        top[0].value = torch.from_numpy(np.stack(images))
-        for blob in top[1:]:
-            blob.value = torch.tensor(labels, dtype=torch.float32)
+        batch = [np.empty(blob.shape, np.float32) for blob in top]
+        for i in range(len(batch[0])):
+            while self.phase != caffe_pb2.TEST and self.offset % solver_count() != solver_rank():
+                self.next()
+            for name, values, rows in zip(self.layer_param.top, batch, self.datasets):
+                self.check(values.shape[1:] == rows.shape[1:], lambda name=name, values=values, rows=rows: (
+                    "%s: rows of dataset %s have shape %s, those of the first file %s" % (
+                        self.files[self.file], name, rows.shape[1:], values.shape[1:])))
+                values[i] = rows[self.order[self.row]]
+            self.next()
+        for blob, values in zip(top, batch):
+            blob.value = torch.from_numpy(values)
+
+
+@register
+class HDF5Output(Layer):
+    """Writes its two bottoms as /data and /label of the HDF5 file `file_name`, with 4 axes each, 1s added at their end.
+
+    The file is made in setup, without datasets, and complete after the first forward; a second one is an error, as in
+    Caffe, which has no place in the file for another batch. Backward does nothing.
+    Follows src/caffe/layers/hdf5_output_layer.cpp.
+    """
+
+    bottoms, tops = (2, 2), (0, 0)
+
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
+        self.write({})
+        self.written = False
+
+    def write(self, datasets: dict[str, np.ndarray]) -> None:
+        """Make the file anew with these datasets."""
+        path = self.layer_param.hdf5_output_param.file_name
+        self.check(bool(path), "got no file_name; set it in hdf5_output_param")
+        try:
+            files.write_hdf5(path, datasets)
+        except CaffeError as e:
+            raise CaffeError(self.describe("Failed to open HDF5 file %s" % e)) from e
+
+    def shape(self, *bottom: tuple[int, ...]) -> list[tuple[int, ...]]:
+        self.check(all(len(s) < 5 for s in bottom), lambda: "got bottoms of shapes %s and %s, wanted at most 4 axes"
+                   % bottom)
+        self.check((bottom[0] + (1,))[0] == (bottom[1] + (1,))[0], lambda: (
+            "data blob and label blob must have the same batch size, got shapes %s and %s" % bottom))
+        return []
+
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
+        path = self.layer_param.hdf5_output_param.file_name
+        self.check(not self.written, "%s holds the first batch and has no place for another; run one forward, with a "
+                   "batch_size that covers all items" % path)
+        log.info("Saving HDF5 file %s" % path)
+        self.write({name: blob.value.cpu().numpy().reshape(blob.num, blob.channels, blob.height, blob.width)
+                    for name, blob in zip(("data", "label"), bottom)})
+        self.written = True
 
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
-        """Nothing: there is no bottom."""
+        """Nothing: diffs stay as they are."""

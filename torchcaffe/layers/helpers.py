@@ -9,8 +9,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from torchcaffe import rng
 from torchcaffe.blob import Blob
 from torchcaffe.layer import Layer, Shape
+from torchcaffe.log import number
 
 FLT_MIN = torch.finfo(torch.float32).tiny
 FLT_MAX = torch.finfo(torch.float32).max
@@ -52,9 +54,9 @@ def read_labels(layer: Layer, blob: Blob, shape: Shape, classes: int,
         bad &= valid
         labels = labels.where(valid, 0)
     if bool(bad.any()):
-        found = sorted({int(v) for v in blob.value.reshape(shape)[bad].unique()[:5]})
+        found = dict.fromkeys(number(v) for v in blob.value.reshape(shape)[bad].unique()[:5])
         layer.check(False, "got %d label(s) out of range, such as %s, wanted 0 to %d%s; give the scores more classes, clean "
-                    "the labels, or set ignore_label" % (int(bad.sum()), ", ".join(map(str, found)), classes - 1,
+                    "the labels, or set ignore_label" % (int(bad.sum()), ", ".join(found), classes - 1,
                                                          "" if ignore is None else " or ignore_label %d" % ignore))
     return labels, valid
 
@@ -129,7 +131,7 @@ def convolved(layer: Layer, sizes: Sequence[int], kernel: Shape, stride: Shape, 
 
 # -- windows of pooling ---------------------------------------------------------------------------------------------------
 class Windows:
-    """Caffe's pooling windows over (H, W), and max and average over them (pooling_layer.cpp).
+    """Caffe's pooling windows over (H, W), and what is made of each (pooling_layer.cpp; for stochastic, pooling_layer.cu).
 
     The number of windows is rounded up (or down with `floor`); only if there is padding, a last window that would start
     beyond image and leading pad is dropped. Where PyTorch's rule gives the same windows its kernels run on the image
@@ -170,3 +172,23 @@ class Windows:
             first = torch.arange(c, device=x.device) * s - p
             sides.append((first + k).clamp(max=n + p) - first)
         return sums / (sides[0][:, None] * sides[1])
+
+    def draws(self, x: torch.Tensor) -> torch.Tensor:
+        """A number in (0, 1] for each window, from PyTorch's stream."""
+        return 1 - torch.rand(x.shape[:2] + self.counts, generator=rng.on_device(x.device), device=x.device)
+
+    def stochastic(self, x: torch.Tensor, draws: torch.Tensor | None) -> torch.Tensor:
+        """The first value of each window where the running sum reaches the share `draws` of the whole; 0 if none does.
+
+        Values that are not negative are so drawn with probabilities proportional to them. Without draws: their mean with
+        these weights, 0 if the sum is not positive.
+        """
+        windows = self._padded(x, 0.0).unfold(2, self.kernel[0], self.stride[0]).unfold(3, self.kernel[1], self.stride[1])
+        windows = windows.flatten(-2)
+        if draws is None:
+            total = windows.sum(-1)
+            return windows.square().sum(-1).where(total > 0, 0) / total.where(total > 0, 1)
+        running = windows.cumsum(-1)
+        reached = running >= draws.unsqueeze(-1) * running[..., -1:]
+        chosen = windows.gather(-1, reached.int().argmax(-1, keepdim=True)).squeeze(-1)
+        return chosen.where(reached.any(-1), 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import torch
 import torch.nn.functional as F
 
@@ -10,7 +12,7 @@ from torchcaffe.layer import Layer, Shape, register
 from torchcaffe.layers.helpers import Windows, axis_of, convolved, per_axis
 from torchcaffe.proto import caffe_pb2
 
-POOL = caffe_pb2.PoolingParameter
+POOL, SPP_POOL = caffe_pb2.PoolingParameter, caffe_pb2.SPPParameter
 
 
 class _Convolving(Layer):
@@ -121,15 +123,17 @@ class Pooling(Layer):
     """Maximum or average over windows: (N, C, H, W) -> (N, C, H', W'), sizes rounded up unless round_mode is FLOOR.
 
     A second top of MAX holds where the maximum is, h * W + w, the first one in row order. Windows and divisor are Caffe's
-    (helpers.Windows). Deviations: NaN is a maximum; STOCHASTIC, which only Caffe's GPU code has, is an error.
-    Follows src/caffe/layers/pooling_layer.cpp.
+    (helpers.Windows). STOCHASTIC draws in TRAIN one value of each window, with probabilities in proportion to the values,
+    which must not be negative; in TEST it is their mean with these weights.
+    Deviations: NaN is a maximum. STOCHASTIC, which only Caffe's GPU code has, works on the CPU too; its draws are PyTorch's
+    (rng.on_device), and its gradient in TEST is calculus', where Caffe takes draws that were never made.
+    Follows src/caffe/layers/pooling_layer.cpp and pooling_layer.cu.
     """
 
     tops = (1, 2)
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         p = self.layer_param.pooling_param
-        self.check(p.pool != POOL.STOCHASTIC, "STOCHASTIC pooling exists only in Caffe's GPU code; use MAX or AVE")
         self.check(p.pool == POOL.MAX or len(top) == 1, "got 2 tops, wanted 1: only MAX pooling has a mask")
         for name in ("kernel", "pad", "stride"):
             square = p.HasField("kernel_size" if name == "kernel" else name)
@@ -150,6 +154,10 @@ class Pooling(Layer):
             self.check(all(self.kernel), "Filter dimensions cannot be zero, got kernel %s" % (self.kernel,))
             self.check(all(a < k for a, k in zip(self.pad, self.kernel)),
                        "pad %s must be smaller than kernel %s" % (self.pad, self.kernel))
+            self.check(p.pool != POOL.STOCHASTIC or self.pad == (0, 0), "Padding implemented only for average and max "
+                       "pooling, got pad %s for STOCHASTIC" % (self.pad,))
+        self.drawn = p.pool == POOL.STOCHASTIC and self.phase == caffe_pb2.TRAIN
+        self.draws: torch.Tensor | None = None  # the last forward's
 
     def shape(self, bottom: Shape) -> list[Shape]:
         self.check(len(bottom) == 4, lambda: "Input must have 4 axes, corresponding to (num, channels, height, width), "
@@ -161,9 +169,18 @@ class Pooling(Layer):
             kernel, bottom[2:], self.pad))
         return [bottom[:2] + self.windows.counts] * 2
 
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
+        if self.drawn:
+            self.draws = self.windows.draws(bottom[0].value)
+        super().forward(bottom, top)
+
     def function(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
-        if self.layer_param.pooling_param.pool == POOL.AVE:
+        kind = self.layer_param.pooling_param.pool
+        if kind == POOL.AVE:
             return self.windows.average(x)
+        if kind == POOL.STOCHASTIC:
+            self.check(not self.drawn or self.draws is not None, "backward before the first forward: nothing is drawn yet")
+            return self.windows.stochastic(x, self.draws)
         values, index = self.windows.max(x)
         return (values, index.float()) if len(self.layer_param.top) > 1 else values
 
@@ -207,41 +224,47 @@ class Crop(Layer):
 
 @register
 class Im2col(Layer):
-    """Each window of a convolution as a column: (N, C, H, W) -> (N, C * kernel_h * kernel_w, H', W').
+    """Each window of a convolution as a column: (..., C, spatial) -> (..., C * kernel count, spatial'), sizes rounded down.
 
-    Axes before `axis` (default 1) count as the batch. Two spatial axes. Follows src/caffe/layers/im2col_layer.cpp.
+    Axes before `axis` (default 1) count as the batch; any number of spatial axes. Follows src/caffe/layers/im2col_layer.cpp.
     """
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         p = self.layer_param.convolution_param
         self.axis = axis_of(self, p.axis, bottom[0].shape)
-        self.check(len(bottom[0].shape) - self.axis == 3, "got a bottom of shape %s, wanted two spatial axes after the "
-                   "channels on axis %d" % (bottom[0].shape, self.axis))
-        self.window = tuple(per_axis(self, name, p, 2, default) for name, default in (
+        self.rank = len(bottom[0].shape) - self.axis - 1
+        self.check(self.rank > 0, "got a bottom of shape %s, wanted spatial axes after the channels on axis %d" % (
+            bottom[0].shape, self.axis))
+        self.window = tuple(per_axis(self, name, p, self.rank, default) for name, default in (
             ("kernel_size", None), ("stride", 1), ("pad", 0), ("dilation", 1)))
 
     def shape(self, bottom: Shape) -> list[Shape]:
-        kernel = self.window[0]
-        return [bottom[: self.axis] + (bottom[self.axis] * kernel[0] * kernel[1],)
+        self.check(len(bottom) == self.axis + 1 + self.rank, lambda: "got a bottom of shape %s, wanted %d axes as when the "
+                   "layer was set up" % (bottom, self.axis + 1 + self.rank))
+        return [bottom[: self.axis] + (bottom[self.axis] * prod(self.window[0]),)
                 + convolved(self, bottom[self.axis + 1 :], *self.window)]
 
     def function(self, x: torch.Tensor) -> torch.Tensor:
-        kernel, stride, pad, dilation = self.window
-        return F.unfold(x.reshape(-1, *x.shape[self.axis :]), kernel, dilation, pad, stride)
+        x = F.pad(x, [p for pad in reversed(self.window[2]) for p in (pad, pad)])
+        for i, (k, s, _, d) in enumerate(zip(*self.window)):  # each spatial axis becomes places; its taps go to the end
+            x = x.unfold(self.axis + 1 + i, d * (k - 1) + 1, s)[..., ::d]
+        places, taps = range(self.axis + 1, self.axis + 1 + self.rank), range(x.dim() - self.rank, x.dim())
+        return x.permute(*range(self.axis + 1), *taps, *places).contiguous()
 
 
 @register
 class SPP(Layer):
-    """Spatial pyramid pooling: (N, C, H, W) -> (N, C * (1 + 4 + 16 ...)), pyramid_height levels of MAX or AVE pooling.
+    """Spatial pyramid pooling: (N, C, H, W) -> (N, C * (1 + 4 + 16 ...)), pyramid_height levels of Pooling.
 
-    With one level the top is (N, C, 1, 1). Follows src/caffe/layers/spp_layer.cpp.
+    STOCHASTIC (see Pooling) wants sizes that need no padding. With one level the top is (N, C, 1, 1).
+    Follows src/caffe/layers/spp_layer.cpp.
     """
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         p = self.layer_param.spp_param
         self.check(p.pyramid_height > 0, "got pyramid_height 0, wanted at least one level")
-        self.check(p.pool != caffe_pb2.SPPParameter.STOCHASTIC, "STOCHASTIC pooling exists only in Caffe's GPU code; use "
-                   "MAX or AVE")
+        self.drawn = p.pool == SPP_POOL.STOCHASTIC and self.phase == caffe_pb2.TRAIN
+        self.draws: list[torch.Tensor | None] = [None] * p.pyramid_height  # the last forward's
 
     def shape(self, bottom: Shape) -> list[Shape]:
         self.check(len(bottom) == 4, lambda: "Input must have 4 axes, corresponding to (num, channels, height, width), "
@@ -252,11 +275,21 @@ class SPP(Layer):
             pad = tuple((k * bins - n + 1) // 2 for n, k in zip(bottom[2:], kernel))
             self.check(all(a < k for a, k in zip(pad, kernel)), lambda bins=bins: (
                 "an input of shape %s is too small for %d x %d bins; use fewer levels" % (bottom, bins, bins)))
+            self.check(self.layer_param.spp_param.pool != SPP_POOL.STOCHASTIC or pad == (0, 0), lambda bins=bins: (
+                "Padding implemented only for average and max pooling, and an input of shape %s needs some for %d x %d "
+                "bins; use sizes divisible by %d, or MAX or AVE" % (bottom, bins, bins, bins)))
             self.levels.append(Windows(bottom[2:], kernel, kernel, pad))
         if len(self.levels) == 1:
             return [bottom[:2] + (1, 1)]
         return [(bottom[0], bottom[1] * sum(w.counts[0] * w.counts[1] for w in self.levels))]
 
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
+        if self.drawn:
+            self.draws = [w.draws(bottom[0].value) for w in self.levels]
+        super().forward(bottom, top)
+
     def function(self, x: torch.Tensor) -> torch.Tensor:
-        average = self.layer_param.spp_param.pool == caffe_pb2.SPPParameter.AVE
-        return torch.cat([(w.average(x) if average else w.max(x)[0]).flatten(1) for w in self.levels], 1)
+        kind = self.layer_param.spp_param.pool
+        pooled = [w.average(x) if kind == SPP_POOL.AVE else w.max(x)[0] if kind == SPP_POOL.MAX else w.stochastic(x, draws)
+                  for w, draws in zip(self.levels, self.draws)]
+        return torch.cat([values.flatten(1) for values in pooled], 1)

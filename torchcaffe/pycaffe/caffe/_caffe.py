@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import time
 
-import torch
-
-from torchcaffe import __version__, common, rng
+from torchcaffe import __version__
 from torchcaffe import log as _log
 from torchcaffe.blob import Blob
 from torchcaffe.common import (
@@ -19,14 +16,30 @@ from torchcaffe.common import (
     solver_count,
     solver_rank,
 )
+from torchcaffe.errors import CaffeError
 from torchcaffe.layer import BlobVec, Layer
 from torchcaffe.net import layer_types
+from torchcaffe.proto.caffe_pb2 import LayerParameter, SolverParameter
 from torchcaffe.rng import set_random_seed
+from torchcaffe.sgd_solver import (
+    AdaDeltaSolver,
+    AdaGradSolver,
+    AdamSolver,
+    NesterovSolver,
+    RMSPropSolver,
+    SGDSolver,
+    get_solver,
+)
+from torchcaffe.solver import Solver
+from torchcaffe.timer import Timer
+
+from .pycaffe import Net
 
 __all__ = [
-    "Blob", "BlobVec", "Layer", "Timer", "__version__", "has_nccl", "init_log", "layer_type_list", "log",
-    "rng", "set_device", "set_mode_cpu", "set_mode_gpu", "set_multiprocess", "set_random_seed", "set_solver_count",
-    "set_solver_rank", "solver_count", "solver_rank",
+    "AdaDeltaSolver", "AdaGradSolver", "AdamSolver", "Blob", "BlobVec", "Layer", "LayerParameter", "NCCL",
+    "NesterovSolver", "Net", "RMSPropSolver", "SGDSolver", "Solver", "SolverParameter", "Timer", "__version__",
+    "get_solver", "has_nccl", "init_log", "layer_type_list", "log", "set_device", "set_mode_cpu", "set_mode_gpu",
+    "set_multiprocess", "set_random_seed", "set_solver_count", "set_solver_rank", "solver_count", "solver_rank",
 ]
 
 
@@ -55,27 +68,9 @@ def set_multiprocess(multiprocess: bool) -> None:
     """Accepted for compatibility; one process trains one solver here."""
 
 
-class Timer:
-    """Wall-clock timer of the computing device: start(), stop(), then ms in `ms` and `elapsed`."""
+class NCCL:
+    """Gradients of several GPUs added up through NCCL. As in a Caffe built without it: the name is there, no object is."""
 
-    def __init__(self) -> None:
-        self._begin = self._end = 0.0
-
-    def start(self) -> None:
-        """Begin timing, once the device is idle."""
-        self._begin = self._now()
-
-    def stop(self) -> None:
-        """End timing, once the device is idle."""
-        self._end = self._now()
-
-    @property
-    def ms(self) -> float:
-        """Milliseconds between start and stop."""
-        return (self._end - self._begin) * 1000.0
-
-    @staticmethod
-    def _now() -> float:
-        if common.mode() == common.GPU:
-            torch.cuda.synchronize(common.device())
-        return time.perf_counter()
+    def __init__(self, solver: Solver, uid: str):
+        raise CaffeError("NCCL: this engine trains on one GPU (has_nccl() is False); leave the NCCL object out, or give "
+                         "-gpu one id")

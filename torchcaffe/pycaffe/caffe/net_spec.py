@@ -123,10 +123,8 @@ class Function:
         self.type_name = type_name
         for index, bottom in enumerate(inputs):
             if not isinstance(bottom, Top):
-                raise TypeError(
-                    f"{type_name} input {index} is not a Top (type is {type(bottom)}). A bottom is what a call of "
-                    "L.<Type>(...) returned, e.g. n.data; a layer of several tops returns a tuple to be unpacked."
-                )
+                # BVLC's words and no more: its own tests match the whole text
+                raise TypeError(f"{type_name} input {index} is not a Top (type is {type(bottom)})")
         self.inputs = inputs
         self.params = params
         self.ntop = self.params.pop("ntop", 1)

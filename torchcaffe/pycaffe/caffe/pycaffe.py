@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
 
 import numpy as np
 
@@ -20,14 +21,11 @@ from torchcaffe.sgd_solver import (
     NesterovSolver,
     RMSPropSolver,
     SGDSolver,
-    get_solver,
 )
 from torchcaffe.solver import Solver
+from torchcaffe.timer import Timer
 
-from ._caffe import Timer
-
-__all__ = ["AdaDeltaSolver", "AdaGradSolver", "AdamSolver", "NesterovSolver", "Net", "RMSPropSolver", "SGDSolver", "Timer",
-           "get_solver"]
+__all__ = ["AdaDeltaSolver", "AdaGradSolver", "AdamSolver", "NesterovSolver", "Net", "RMSPropSolver", "SGDSolver", "Timer"]
 
 
 class Net(net.Net):
@@ -67,6 +65,7 @@ class Net(net.Net):
         """Blob name -> its loss weight."""
         return OrderedDict((name, self.blob_loss_weight(name)) for name in self.blobs)
 
+    # What BVLC's compiled half offers its Python half, and people use: names as lists, blobs by number.
     @property
     def _layer_names(self) -> list[str]:
         return self.layer_names
@@ -74,6 +73,38 @@ class Net(net.Net):
     @property
     def _blob_names(self) -> list[str]:
         return list(self.blobs)
+
+    @property
+    def _blobs(self) -> list[Blob]:
+        return list(self.blobs.values())
+
+    @property
+    def _blob_loss_weights(self) -> list[float]:
+        return list(self.blob_loss_weights.values())
+
+    @property
+    def _inputs(self) -> list[int]:
+        return self._ids(self.blobs[name] for name in self.inputs)
+
+    @property
+    def _outputs(self) -> list[int]:
+        return self._ids(self.output_blobs)
+
+    def _bottom_ids(self, layer: int) -> list[int]:
+        return self._ids(self._of_layer(self.bottom_vecs, layer))
+
+    def _top_ids(self, layer: int) -> list[int]:
+        return self._ids(self._of_layer(self.top_vecs, layer))
+
+    def _ids(self, blobs: Iterable[Blob]) -> list[int]:
+        """The numbers that blobs have in _blob_names and _blobs."""
+        numbers = {id(blob): i for i, blob in enumerate(self._blobs)}
+        return [numbers[id(blob)] for blob in blobs]
+
+    def _of_layer(self, vectors: list[list[Blob]], layer: int) -> list[Blob]:
+        if not 0 <= layer < len(vectors):
+            raise CaffeError("Invalid layer id %d: the net has layers 0 to %d" % (layer, len(vectors) - 1))
+        return vectors[layer]
 
     # -- running it ------------------------------------------------------------------------------------------------------
     def forward(self, blobs: Sequence[str] | None = None, start: str | None = None, end: str | None = None,
@@ -123,32 +154,30 @@ class Net(net.Net):
 
     def forward_all(self, blobs: Sequence[str] | None = None, **kwargs: np.ndarray) -> dict[str, np.ndarray]:
         """forward over any number of inputs, in batches; returns the outputs of all of them, stacked."""
-        outs: dict[str, list[np.ndarray]] = {name: [] for name in set(self.outputs + list(blobs or []))}
+        outs: dict[str, list[np.ndarray]] = {}
         for batch in self._batch(kwargs):
-            for name, array in self.forward(blobs=blobs, **batch).items():
-                outs[name].extend(array.copy())
-        count = len(next(iter(kwargs.values())))
-        return {name: np.asarray(arrays[:count]) for name, arrays in outs.items()}
+            _collect(outs, self.forward(blobs=blobs, **batch))
+        return _stack(outs, kwargs)
 
     def forward_backward_all(self, blobs: Sequence[str] | None = None, diffs: Sequence[str] | None = None,
                              **kwargs: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """forward and backward over any number of inputs and output diffs, in batches; returns (outputs, diffs)."""
-        outs: dict[str, list[np.ndarray]] = {name: [] for name in set(self.outputs + list(blobs or []))}
-        grads: dict[str, list[np.ndarray]] = {name: [] for name in set(self.inputs + list(diffs or []))}
+        """forward and backward over any number of inputs and output diffs, in batches; returns (outputs, diffs).
+
+        Batches for which no output diffs are given run backward with the diffs that are there.
+        """
+        outs: dict[str, list[np.ndarray]] = {}
+        grads: dict[str, list[np.ndarray]] = {}
         forwards = self._batch({n: kwargs[n] for n in self.inputs if n in kwargs})
         backwards = self._batch({n: kwargs[n] for n in self.outputs if n in kwargs})
-        for inputs, tops in zip(forwards, backwards):
-            for name, array in self.forward(blobs=blobs, **inputs).items():
-                outs[name].extend(array.copy())
-            for name, array in self.backward(diffs=diffs, **tops).items():
-                grads[name].extend(array.copy())
-        count = len(next(iter(kwargs.values())))
-        return ({n: np.asarray(a[:count]) for n, a in outs.items()}, {n: np.asarray(a[:count]) for n, a in grads.items()})
+        for inputs, tops in zip_longest(forwards, backwards, fillvalue={}):
+            _collect(outs, self.forward(blobs=blobs, **inputs))
+            _collect(grads, self.backward(diffs=diffs, **tops))
+        return _stack(outs, kwargs), _stack(grads, kwargs)
 
     def _batch(self, arrays: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
         """Cut arrays into batches of the net's size; the last one is padded with zeros."""
         size = next(iter(self.blobs.values())).num
-        count = len(next(iter(arrays.values())))
+        count = len(next(iter(arrays.values()), ()))
         for begin in range(0, count, size):
             batch = {}
             for name, array in arrays.items():
@@ -156,6 +185,36 @@ class Net(net.Net):
                 missing = size - len(part)
                 batch[name] = np.concatenate([part, np.zeros((missing,) + part.shape[1:], part.dtype)]) if missing else part
             yield batch
+
+    def set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:
+        """Have the net's first layer, a MemoryData, take its batches from these float32 arrays (n, C, H, W) and (n,).
+
+        They are not copied: what is written into them later, the net reads.
+        """
+        self._set_input_arrays(data, labels[:, np.newaxis, np.newaxis, np.newaxis] if labels.ndim == 1 else labels)
+
+    def _set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:
+        layer = self.layers[0]
+        if layer.type != "MemoryData":
+            raise CaffeError(layer.describe("set_input_arrays may only be called if the first layer is a MemoryDataLayer"))
+        batch, *wanted = self.top_vecs[0][0].shape
+        for what, array, shape in (("data", data, tuple(wanted)), ("labels", labels, (1, 1, 1))):
+            if not isinstance(array, np.ndarray) or not array.flags.c_contiguous:
+                raise CaffeError(layer.describe("%s array must be C contiguous; use np.ascontiguousarray" % what))
+            if array.ndim != 4:
+                raise CaffeError(layer.describe("%s array must be 4-d, got shape %s" % (what, array.shape)))
+            if array.dtype != np.float32:
+                raise CaffeError(layer.describe("%s array must be float32, got %s" % (what, array.dtype)))
+            if array.shape[1:] != shape:
+                raise CaffeError(layer.describe("%s array has wrong number of channels, wrong height or wrong width: got "
+                                                "shape %s, wanted (n, %d, %d, %d)" % (what, array.shape, *shape)))
+        if len(data) != len(labels):
+            raise CaffeError(layer.describe("data and labels must have the same first dimension, got %d and %d"
+                                            % (len(data), len(labels))))
+        if len(data) % batch:
+            raise CaffeError(layer.describe("first dimensions of input arrays must be a multiple of batch size %d, got %d"
+                                            % (batch, len(data))))
+        layer.reset(data, labels)
 
     def before_forward(self, function) -> None:
         """Call function(layer index) before each layer's forward."""
@@ -193,6 +252,18 @@ class Net(net.Net):
     def load_hdf5(self, path: str) -> None:
         """Load the parameters of an HDF5 model into the layers of the same names."""
         self.copy_trained_layers_from(path)
+
+
+def _collect(rows: dict[str, list[np.ndarray]], batch: dict[str, np.ndarray]) -> None:
+    """Append copies of a batch's rows."""
+    for name, array in batch.items():
+        rows.setdefault(name, []).extend(array.copy())
+
+
+def _stack(rows: dict[str, list[np.ndarray]], given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The rows as arrays, without those that come from padding."""
+    count = len(next(iter(given.values()), ()))
+    return {name: np.asarray(arrays[:count]) for name, arrays in rows.items()}
 
 
 Solver.net_class = Net  # the nets of a solver made here are pycaffe's, too
