@@ -246,7 +246,7 @@ def test_the_demo_from_end_to_end(drawn, demo, tmp_path):
         best = max(rows, key=lambda row: row["mean_iu"])
         assert line.split() == ["FCN-" + stage[3:]] + ["%.1f" % (100 * best[k]) for k in (
             "overall_acc", "mean_acc", "mean_iu", "fwavacc")]  # fmt: skip
-    assert len(re.findall(r"first loss = (\S+) = \d+ valid pixels x ln 7 = \1; Caffe", said)) == 2  # the two that begin at zero
+    assert len(re.findall(r"first loss = (\S+) = \d+ valid pixels x ln 7 = \1; Caffe", said)) == 2  # those from zero
     assert "base weights: " + str(run / "fcn16s/best.caffemodel") in said
     with Image.open(run / "grid.png") as grid, Image.open(run / "curves.png") as page:
         assert grid.width > 5 * 256 and grid.height > 3 * 192 and page.width > 2 * page.height
