@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 NETS := $(sort $(wildcard */net.py))
 REAL_CAFFE := ../shared/bin/install-real-caffe
-BVLC_PYTHON ?= $(if $(wildcard .bvlc/python),$(CURDIR)/.bvlc/python)
+WITH_BVLC = BVLC_PYTHON="$${BVLC_PYTHON:-$$(ls $(CURDIR)/.bvlc/python 2>/dev/null)}"
 
 help:  ## this list
 	@grep -hE '^[a-z0-9]+:.*##' Makefile | awk -F ':.*## *' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -19,16 +19,16 @@ test: $(VENV)/installed  ## all tests that need neither data nor a real Caffe
 	$(PY) -m pytest
 
 parity: $(VENV)/installed bvlc  ## the engine against a real Caffe 1.0, live: layers, solvers, nets, files
-	BVLC_PYTHON="$(BVLC_PYTHON)" $(PY) tests/parity/run.py
+	$(WITH_BVLC) $(PY) tests/parity/run.py
 
 goldens: $(VENV)/installed bvlc  ## record again what a real Caffe answers to the test cases
-	BVLC_PYTHON="$(BVLC_PYTHON)" $(PY) tests/parity/run.py --record
+	$(WITH_BVLC) $(PY) tests/parity/run.py --record
 
 nets: $(VENV)/installed  ## write every prototxt that a net.py emits
 	@for net in $(NETS); do echo $$net; FCN_CAFFE=torch $(PY) $$net || exit 1; done
 
 bench: $(VENV)/installed  ## seconds and memory of the engine beside plain PyTorch and, where there is one, a real Caffe
-	BVLC_PYTHON="$(BVLC_PYTHON)" $(PY) bench/run.py
+	$(WITH_BVLC) $(PY) bench/run.py
 
 lint: $(VENV)/installed  ## ruff
 	$(PY) -m ruff check .
@@ -54,8 +54,8 @@ proto: $(VENV)/installed  ## torchcaffe/proto/caffe_pb2.py from caffe.proto
 	$(PY) -m grpc_tools.protoc -I. --python_out=. torchcaffe/proto/caffe.proto
 
 bvlc:
-	@test -n "$(BVLC_PYTHON)" || test ! -x $(REAL_CAFFE) || $(REAL_CAFFE) .bvlc
-	@test -n "$(BVLC_PYTHON)" || test -x .bvlc/python || { echo "No real Caffe: say make parity BVLC_PYTHON=/path/to/a/python" \
+	@test -n "$$BVLC_PYTHON" || test -x .bvlc/python || test ! -x $(REAL_CAFFE) || $(REAL_CAFFE) .bvlc
+	@test -n "$$BVLC_PYTHON" || test -x .bvlc/python || { echo "No real Caffe: say make parity BVLC_PYTHON=/path/to/a/python" \
 		"that imports it (docs/real-caffe.md tells how to get one on Debian)" >&2; exit 1; }
 
 clean:  ## what make itself made: environments and caches; no weights, no data

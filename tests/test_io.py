@@ -38,7 +38,20 @@ def test_load_image(tmp_path):
     Image.fromarray(np.full((2, 3, 3), (255, 0, 51), np.uint8)).save(tmp_path / "a.png")
     image = caffe.io.load_image(str(tmp_path / "a.png"))
     assert image.shape == (2, 3, 3) and image.dtype == np.float32 and image[0, 0].tolist() == pytest.approx([1, 0, 0.2])
-    assert caffe.io.load_image(str(tmp_path / "a.png"), color=False).shape == (2, 3, 1)
+    grey = caffe.io.load_image(str(tmp_path / "a.png"), color=False)
+    assert grey.shape == (2, 3, 1) and grey[0, 0, 0] == pytest.approx(0.22692)  # scikit-image 0.18.1, imread(as_gray=True)
+
+
+def test_load_image_of_more_than_8_bits(tmp_path):
+    """As scikit-image 0.18.1 reads them: 16 bits over 65535, floats as they are. Pillow would clip both to white."""
+    values = np.linspace(0, 65535, 12).astype(np.uint16).reshape(3, 4)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    Image.fromarray((values / 65535).astype(np.float32)).save(tmp_path / "a.tif")
+    for name in ("a.png", "a.tif"):
+        for color in (True, False):
+            image = caffe.io.load_image(str(tmp_path / name), color)
+            assert image.shape == (3, 4, 3 if color else 1) and image.dtype == np.float32
+            np.testing.assert_allclose(image[..., -1], values / 65535, atol=1e-7)
 
 
 def test_blobproto_vector():

@@ -10,6 +10,8 @@ from scipy import ndimage
 
 from .proto import caffe_pb2
 
+GREY = (0.2125, 0.7154, 0.0721)  # scikit-image's weights of R, G and B
+
 
 def blobproto_to_array(blob: caffe_pb2.BlobProto, return_diff: bool = False) -> np.ndarray:
     """A BlobProto's data (or diff) as a float array of its shape, e.g. a mean file as (1, 3, H, W)."""
@@ -157,10 +159,13 @@ class Transformer:
 
 
 def load_image(filename: str, color: bool = True) -> np.ndarray:
-    """An image file as (H, W, 3) float32 in [0, 1], RGB; (H, W, 1) if not `color`."""
-    image = Image.open(filename).convert("RGB" if color else "L")
-    values = np.asarray(image, np.float32) / np.float32(255)
-    return values if color else values[:, :, np.newaxis]
+    """An image file as (H, W, 3) float32 in [0, 1], RGB; (H, W, 1), its luminance, if not `color`."""
+    with Image.open(filename) as image:
+        if image.mode[0] in "IF":  # grey of 16 bits, or of floats: Pillow's convert would clip them to white
+            values = np.asarray(image).astype(np.float64) / (1 if image.mode == "F" else 65535)
+            return np.repeat(values[:, :, np.newaxis], 3 if color else 1, axis=2).astype(np.float32)
+        values = np.asarray(image.convert("RGB")) / 255
+    return (values if color else (values @ GREY)[:, :, np.newaxis]).astype(np.float32)
 
 
 def resize_image(im: np.ndarray, new_dims: Sequence[int], interp_order: int = 1) -> np.ndarray:
