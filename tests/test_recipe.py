@@ -209,6 +209,7 @@ def test_a_run_belongs_to_its_data_and_weights(repo, data, tmp_path):
     other = data_set(tmp_path / "elsewhere" / "set")
     done, said = short(repo, other)
     assert done == 1 and str(other) in said and str(data) in said and "--fresh" in said
+    (repo / "x.caffemodel").touch()
     done, said = short(repo, data, "--weights", repo / "x.caffemodel")
     assert done == 1 and "was begun with weights random" in said
 
@@ -225,7 +226,7 @@ def test_damaged_base_weights(repo, data, damage, message):
     damage(base)
     done, said = short(repo, data, "--weights", base, "--run", "other")
     assert done == 1 and message in said and str(base) in said and "Traceback" not in said
-    assert not list((repo / "voc-fcn32s/run/other/snapshot").iterdir())
+    assert not list((repo / "voc-fcn32s/run/other").glob("snapshot/*"))
 
 
 def test_no_data_set(repo, tmp_path):

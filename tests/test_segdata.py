@@ -241,11 +241,19 @@ def damage_list_binary(data):
 
 
 @pytest.mark.parametrize("damage", [f for name, f in list(globals().items()) if name.startswith("damage_")])
-def test_damaged_data(data, damage):
+def test_damaged_data(data, damage, monkeypatch):
+    monkeypatch.setenv("FCN_DATA", str(data))
     kind, words = damage(data)
     with pytest.raises(kind) as error:
         step(*voc(data / "voc"))
     assert [word for word in words if word not in str(error.value)] == []
+
+
+def test_what_is_missing_from_data_of_ones_own_is_not_to_be_fetched(data, monkeypatch):
+    monkeypatch.setenv("FCN_DATA", str(data / "elsewhere"))
+    (data / "voc/JPEGImages/a.jpg").unlink()
+    with pytest.raises(OSError, match=r"a\.jpg: no such image; put the file there, or take it off the list"):
+        step(*voc(data / "voc"))
 
 
 @pytest.mark.parametrize("content", [

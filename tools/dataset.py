@@ -28,7 +28,10 @@ class DataSet(object):
                                   % (self.root, split, 'are ' + ', '.join(have) if have else 'is no such folder'))
         self.ids = segfiles.read_list(os.path.join(lists, self.val + '.txt'))
         own = os.path.join(self.root, 'classes.txt')
-        self.classes = segfiles.read_list(own if os.path.exists(own) else voc_classes())
+        if not os.path.exists(own):
+            print('%s: there is no such file, so the classes are the 21 of PASCAL VOC' % own)
+            own = voc_classes()
+        self.classes = segfiles.read_list(own)
 
     def pixels(self):
         """The mean number of pixels of the first 100 training images."""

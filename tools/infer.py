@@ -122,7 +122,7 @@ def main(arguments=None):
         names = segfiles.read_list(options.classes or voc_classes()) if options.classes or classes == 21 else []
         if names and len(names) != classes:
             raise ValueError('%s has %d names, the net %d classes; wanted as many' % (options.classes, len(names), classes))
-    except (ValueError, EnvironmentError) as error:
+    except (ValueError, EnvironmentError, RuntimeError) as error:
         print('infer.py: %s' % error, file=sys.stderr)
         return 1
     failed = []
@@ -133,7 +133,7 @@ def main(arguments=None):
             seg = segment(net, image)
             vis.save_indexed(stems[path] + '.png', seg)
             vis.save_atomic(overlay(image, seg, names), stems[path] + '_overlay.png')
-        except (ValueError, EnvironmentError) as error:
+        except (ValueError, EnvironmentError, RuntimeError) as error:
             print('infer.py: %s' % error, file=sys.stderr)
             failed.append(path)
             continue

@@ -81,7 +81,7 @@ def check_first_loss(net, loss, pixels):
     top = scores.max(0)
     losses = top + np.log(np.exp(scores - top).sum(0)) - scores[np.where(counts, label, 0), rows, columns]
     exact, wanted = float(losses[counts].sum()), pixels * math.log(classes)
-    off = 100 * (loss / exact - 1)
+    off = 100 * (loss / exact - 1) if exact else 0.     # no pixel counts: an image of which all is ignored
     print('first loss = %.6g %s %d valid pixels x ln %d = %.6g%s; Caffe printed %.6g%s'
           % (exact, '=' if '%.6g' % exact == '%.6g' % wanted else 'is not', pixels, classes, wanted,
              ': the weights bring score layers that are not zero' if scores.any() else '', loss,

@@ -98,6 +98,8 @@ def begin(script, fcn, steps, rounds):
     data = DataSet(args.data) if args.data else None
     if args.weights and args.weights != 'random':
         args.weights = os.path.abspath(args.weights)
+        if not os.path.isfile(args.weights):
+            raise RecipeError('%s: no such file; wanted a caffemodel, or --weights random' % args.weights)
     os.chdir(os.path.dirname(os.path.abspath(script)))
     if data:
         nets = [fcn(data.layer(split), len(data.classes)) for split in (data.train, data.val)]

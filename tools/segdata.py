@@ -8,6 +8,7 @@ from __future__ import division, print_function
 
 import ast
 import json
+import os
 import random
 
 import segfiles
@@ -124,7 +125,9 @@ class SegDataLayer(caffe.Layer):
         return int(self._stream.random() * len(self.indices))
 
     def remedy(self):
-        """What to do when a file is not there."""
+        """What to do when a file is not there: one of the known data sets can be made, another is yours to complete."""
+        if not (self.root + os.sep).startswith(segfiles.data_root() + os.sep):
+            return 'put the file there, or take it off the list'
         return segfiles.how_to_get(self.prepare)
 
     def load(self, name):
