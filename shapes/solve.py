@@ -25,10 +25,10 @@ import net
 import report
 
 STAIRCASE = (   # stage, stride, stage whose weights it starts from, steps a round, rounds
-    ('fcn32s-fixed', 32, 'classifier', 150, 2),
-    ('fcn32s', 32, 'classifier', 400, 3),
-    ('fcn16s', 16, 'fcn32s', 350, 2),
-    ('fcn8s', 8, 'fcn16s', 350, 2))
+    ('fcn32s-fixed', 32, 'classifier', 125, 2),
+    ('fcn32s', 32, 'classifier', 300, 3),
+    ('fcn16s', 16, 'fcn32s', 300, 2),
+    ('fcn8s', 8, 'fcn16s', 300, 2))
 PIXELS = 192 * 256      # of a scene; the learning rates go with a loss that is the sum over so many
 
 

@@ -115,7 +115,7 @@ case("Im2col all",
 case("Im2col axis", 'type: "Im2col" convolution_param { kernel_size: 2 axis: -3 }', X)
 case("Im2col one spatial axis", 'type: "Im2col" convolution_param { kernel_size: 3 stride: 2 pad: 1 }', Blob((2, 3, 7)))
 case("Im2col three spatial axes", 'type: "Im2col" convolution_param { kernel_size: 2 kernel_size: 1 kernel_size: 3 '
-     "pad: 1 stride: 1 stride: 2 stride: 1 dilation: 2 dilation: 1 dilation: 1 }", Blob((2, 2, 3, 4, 3)))
+     "pad: 1 pad: 0 pad: 2 stride: 1 stride: 2 stride: 1 dilation: 2 dilation: 1 dilation: 1 }", Blob((2, 2, 3, 4, 3)))
 case("Im2col force_nd_im2col", 'type: "Im2col" convolution_param { kernel_size: 3 pad: 1 force_nd_im2col: true }', X,
      then=((1, 3, 4, 7),))
 case("SPP", 'type: "SPP" spp_param { pyramid_height: 3 }', Blob((2, 2, 8, 9), "apart"))

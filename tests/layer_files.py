@@ -42,7 +42,7 @@ tall.png
 1 0.9 0 0 8 39
 2 0.5 2 30 6 39
 3 0.49 5 5 7 30
-4 0.2 8 0 8 3
+4 0.3 8 0 8 3
 # 1
 folder/wide.png
 3 5 31 3
@@ -52,9 +52,14 @@ folder/wide.png
 """,
     "windows_none.txt": "# 0 0.png 3 6 7 1 1 0.9 0 0 3 3",
     "windows_off.txt": "# 0 0.png 3 6 7 2 1 0.9 3 3 7 5 0 0.1 3 3 7 5",
+    "windows_back.txt": "# 0 0.png 3 6 7 2 1 0.9 5 3 2 5 0 0.1 5 3 2 5",
+    "windows_far.txt": "# 0 0.png 3 6 7 2 1 0.9 90 30 95 35 0 0.1 2000000000 3 2000000009 5",
+    "windows_large.txt": "# 0 0.png 3 6 7 1 1 0.9 5 3 9999999999 5",
     "windows_cut.txt": "# 0 0.png 3 6 7 3 1 0.9 0 0 3 3 0 0.1 0 0 3 3",
     "windows_grey.txt": "# 0 0.png 1 6 7 2 1 0.9 0 0 3 3 0 0.1 0 0 3 3",
     "windows_order.txt": "# 0 0.png 3 6 7 1 1 0.9 0 0 3 3 # 0 1.png 3 6 7 1 0 0.1 0 0 3 3",
+    "windows_absent.txt": "# 0 nowhere.png 3 6 7 2 1 0.9 0 0 3 3 0 0.1 0 0 3 3",
+    "windows_text.txt": "# 0 same.txt 3 6 7 2 1 0.9 0 0 3 3 0 0.1 0 0 3 3",
     "windows_class.txt": "# 0 0.png 3 6 7 1 0 0.9 0 0 3 3",
 }
 

@@ -101,8 +101,20 @@ refused("has 1 channels, wanted 3", WINDOW % ("windows_grey.txt", 1, "", ""), to
 refused("windows_cut.txt: image 0 is not '# index path", WINDOW % ("windows_cut.txt", 1, "", ""), tops=2,
         only_here="makes up the missing window")
 refused("foreground window of class 0, wanted 1 or more", WINDOW % ("windows_class.txt", 1, "", ""), tops=2)
+for parameter in ("", "cache_images: true "):
+    refused("image 0 of windows_absent.txt: Could not open or find file nowhere.png", WINDOW % (
+        "windows_absent.txt", 1, parameter, ""), tops=2, only_here="logs an error and returns what the batch holds by then")
+refused("image 0 of windows_text.txt: Could not load same.txt: not an image", WINDOW % ("windows_text.txt", 1, "", ""),
+        tops=2, only_here="logs an error and returns what the batch holds by then")
 refused("has no background windows; change fg_threshold 0.5 or", WINDOW % ("windows_none.txt", 1, "", ""), tops=2)
 refused("does not lie on its image of 7 x 6", WINDOW % ("windows_off.txt", 1, "", ""), tops=2)
+refused("windows_back.txt: .*x1=5, y1=3, x2=2, y2=5. is inside out", WINDOW % ("windows_back.txt", 2, "context_pad: 1 ", ""),
+        tops=2)
+refused("nothing of .*x1=90, .*lies on its image of 7 x 6", WINDOW % (
+    "windows_far.txt", 1, "context_pad: 1 fg_fraction: 1 ", ""), tops=2)
+refused("nothing of .*x1=2000000000, .*lies on its image of 7 x 6", WINDOW % ("windows_far.txt", 1, "context_pad: 1 ", ""),
+        tops=2)
+refused("9999999999.* has a number beyond 32 bits", WINDOW % ("windows_large.txt", 1, "", ""), tops=2)
 refused("mean.binaryproto has shape .3, 6, 7., wanted 3 channels and a square of at least crop_size 7", (WINDOW % (
     "windows.txt", 1, "", 'mean_file: "mean.binaryproto"')).replace("size: 5", "size: 7"), tops=2,
         only_here="reads behind the mean")

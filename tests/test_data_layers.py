@@ -106,6 +106,38 @@ def test_a_window_file_cut_anywhere_is_refused_or_read():
     assert outcomes == [True] * 31 + ["read"] + [True] * (len(words) - 32) + ["read"]  # 31: all of image 0, nothing of 1
 
 
+def test_labels_of_memory_data_need_not_lie_side_by_side():
+    net = net_of('type: "MemoryData" top: "data" top: "label" '
+                 "memory_data_param { batch_size: 2 channels: 1 height: 1 width: 1 }")
+    net.set_input_arrays(np.zeros((2, 1, 1, 1), np.float32), np.arange(4, dtype=np.float32)[::2])
+    assert net.forward()["label"].ravel().tolist() == [0, 2]
+
+
+def test_cached_images_are_read_at_setup():
+    layer = ('type: "WindowData" top: "a" top: "b" transform_param { crop_size: 5 } '
+             'window_data_param { source: "windows.txt" batch_size: 4 %s}')
+    nets = [net_of(layer % parameter) for parameter in ("cache_images: true ", "")]
+    Path("tall.png").unlink()
+    Path("folder/wide.png").unlink()
+    assert nets[0].forward()["a"].any()
+    with pytest.raises(CaffeError, match="Could not open or find file"):
+        nets[1].forward()
+
+
+def test_grey_of_a_jpeg_is_its_own_brightness():
+    # As libjpeg's greyscale output, which OpenCV takes, is; grey made of the decoded colours differs.
+    file = io.BytesIO()
+    Image.fromarray(np.random.RandomState(4).randint(0, 256, (16, 16, 3)).astype(np.uint8)).save(file, "JPEG")
+    with Image.open(file) as image:
+        made = np.asarray(image.convert("L"))
+    with Image.open(file) as image:
+        image.draft("YCbCr", image.size)
+        assert image.mode == "YCbCr"
+        own = np.asarray(image)[..., 0]
+    assert (made != own).any()
+    np.testing.assert_array_equal(images.decode(file.getvalue(), False)[0], own)
+
+
 def test_an_image_that_claims_more_than_it_can_hold_is_refused():
     file = io.BytesIO()
     Image.new("L", (4, 4)).save(file, "PNG")

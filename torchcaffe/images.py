@@ -42,13 +42,18 @@ def decode(data: bytes, color: bool | None) -> np.ndarray:
         raise CaffeError("not an image: %s" % e) from e
 
 
-def read(path: str, height: int, width: int, color: bool) -> np.ndarray:
-    """An image file, resized unless height and width are 0 (ReadImageToCVMat); CaffeError if it is none."""
+def load(path: str) -> bytes:
+    """A file's content; CaffeError if it cannot be read."""
     try:
         with open(path, "rb") as f:
-            data = f.read()
+            return f.read()
     except OSError as e:
         raise CaffeError("Could not open or find file %s: %s" % (path, e.strerror or e)) from e
+
+
+def read(path: str, height: int, width: int, color: bool) -> np.ndarray:
+    """An image file, resized unless height and width are 0 (ReadImageToCVMat); CaffeError if it is none."""
+    data = load(path)
     try:
         image = decode(data, color)
     except CaffeError as e:
@@ -74,29 +79,19 @@ def _channels(image: Image.Image, color: bool | None) -> np.ndarray:
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear with pixel centres at halves, no smoothing when shrinking (cv::resize, INTER_LINEAR), bit for bit.
-
-    Exactly half the size is the mean of 2 x 2 pixels, as in OpenCV.
-    """
-    rows, columns = image.shape[1:]
-    if (rows, columns) == (2 * height, 2 * width):
-        blocks = image.reshape(-1, height, 2, width, 2).astype(np.int32)
-        return ((blocks.sum((2, 4)) + 2) >> 2).astype(np.uint8)
-    left, right = _taps(columns, width)
-    top, bottom = _taps(rows, height, clamp=False)
+    """Bilinear with pixel centres at halves, no smoothing when shrinking (cv::resize, INTER_LINEAR), bit for bit."""
+    (left, right), (top, bottom) = _taps(image.shape[2], width), _taps(image.shape[1], height)
     source = image.astype(np.int32)
     across = source[:, :, left[0]] * left[1] + source[:, :, right[0]] * right[1]
     down = sum(((across[:, index] >> 4) * weight[:, None]) >> 16 for index, weight in (top, bottom))
     return ((down + 2) >> 2).astype(np.uint8)
 
 
-def _taps(size: int, wanted: int, clamp: bool = True) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+def _taps(size: int, wanted: int) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
     """For each wanted place the two pixels it lies between and their weights in 2^11ths."""
     scale = 1.0 / (wanted / size)
     place = ((np.arange(wanted) + 0.5) * scale - 0.5).astype(np.float32)
     first = np.floor(place).astype(np.int64)
     part = place - first.astype(np.float32)
-    if clamp:
-        part[(first < 0) | (first >= size - 1)] = 0
     weights = (np.rint((np.float32(1) - part) * np.float32(_ONE)), np.rint(part * np.float32(_ONE)))
     return tuple((np.clip(first + i, 0, size - 1), w.astype(np.int32)) for i, w in enumerate(weights))

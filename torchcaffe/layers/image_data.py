@@ -234,6 +234,7 @@ class WindowData(_Prefetching):
             p.context_pad, t.crop_size))
         self.random = rng.Generator(rng.rand())
         self.read_windows(_read_text(self, p.source).split())
+        self.cached = [self.content(i) for i in range(len(self.paths))] if p.cache_images else []
         if self.transform.mean is not None:
             channels, height, width = self.transform.mean.shape
             self.check(channels == 3 and t.crop_size <= width and (width + t.crop_size) // 2 <= height, lambda: (
@@ -248,7 +249,6 @@ class WindowData(_Prefetching):
         """Take images and windows from the words of a window file."""
         p = self.layer_param.window_data_param
         self.paths: list[str] = []
-        self.encoded: dict[int, bytes] = {}
         background: list[_Window] = []
         foreground: list[_Window] = []
         self.windows = (background, foreground)
@@ -268,6 +268,8 @@ class WindowData(_Prefetching):
                     label, overlap, *corners = words[position : position + 6]
                     position += 6
                     window = _Window(int(index), int(label), *map(int, corners))
+                    if max(map(abs, window)) >= 1 << 31:
+                        raise ValueError("%s has a number beyond 32 bits" % (window,))
                     if np.float32(overlap) >= p.fg_threshold:
                         self.check(window.label > 0, "%s: image %s has a foreground window of class %s, wanted 1 or more" % (
                             p.source, index, label))
@@ -282,19 +284,22 @@ class WindowData(_Prefetching):
             self.check(len(windows) > 0, "%s has no %s windows; change fg_threshold %g or bg_threshold %g" % (
                 p.source, name, p.fg_threshold, p.bg_threshold))
 
-    def read(self, index: int) -> np.ndarray:
-        """An image as (3, H, W), from its file or, with cache_images, from its file's bytes."""
-        path = self.paths[index]
+    def content(self, index: int) -> bytes:
+        """An image file's content."""
         try:
-            if not self.layer_param.window_data_param.cache_images:
-                return images.read(path, 0, 0, color=True)
-            if index not in self.encoded:
-                with open(path, "rb") as f:
-                    self.encoded[index] = f.read()
-            return images.decode(self.encoded[index], color=True)
-        except (CaffeError, OSError) as e:
-            raise CaffeError(self.describe("image %d of %s, %s: %s" % (
-                index, self.layer_param.window_data_param.source, path, e))) from e
+            return images.load(self.paths[index])
+        except CaffeError as e:
+            raise CaffeError(self.describe("image %d of %s: %s" % (
+                index, self.layer_param.window_data_param.source, e))) from e
+
+    def read(self, index: int) -> np.ndarray:
+        """An image as (3, H, W)."""
+        data = self.cached[index] if self.cached else self.content(index)
+        try:
+            return images.decode(data, color=True)
+        except CaffeError as e:
+            raise CaffeError(self.describe("image %d of %s: Could not load %s: %s" % (
+                index, self.layer_param.window_data_param.source, self.paths[index], e))) from e
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         p, t = self.layer_param.window_data_param, self.layer_param.transform_param
@@ -314,6 +319,7 @@ class WindowData(_Prefetching):
         rows, columns = image.shape[1:]
         if p.context_pad or p.crop_mode == "square":
             (left, right), (top, bottom) = self.widened(window)
+            self.check(left <= right and top <= bottom, "%s: %s is inside out" % (p.source, window))
         else:
             (left, right), (top, bottom) = (window.x1, window.x2), (window.y1, window.y2)
             self.check(0 <= left <= right < columns and 0 <= top <= bottom < rows, lambda: (

@@ -191,7 +191,9 @@ class Net(net.Net):
 
         They are not copied: what is written into them later, the net reads.
         """
-        self._set_input_arrays(data, labels[:, np.newaxis, np.newaxis, np.newaxis] if labels.ndim == 1 else labels)
+        if labels.ndim == 1:
+            labels = np.ascontiguousarray(labels[:, np.newaxis, np.newaxis, np.newaxis])
+        self._set_input_arrays(data, labels)
 
     def _set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:
         layer = self.layers[0]
