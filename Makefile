@@ -44,7 +44,7 @@ $(VENV)/installed: requirements.lock
 	@touch $@
 
 python27: $(VENV)/installed  ## packages for the Python 2.7 tests, into .python27 (needs a python2.7)
-	@PY27=$$(command -v python2.7 || ls -d $$HOME/.pyenv/versions/2.7*/bin/python 2>/dev/null | tail -n 1); \
+	@PY27=$$(for p in python2.7 $$HOME/.pyenv/versions/2.7*/bin/python; do $$p -c '' 2>/dev/null && echo $$p && break; done); \
 	test -n "$$PY27" || { echo "No python2.7 found" >&2; exit 1; }; \
 	$$PY27 -m pip install --quiet --target .python27 'numpy==1.16.6' 'scipy==1.2.3' 'Pillow==6.2.2' \
 		'protobuf==3.17.3'
