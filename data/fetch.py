@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import hashlib
 import lzma
 import os
 import re
 import shutil
+import stat
 import sys
 import tarfile
 import time
 import urllib.error
 import urllib.request
+import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 CHUNK = 1 << 20
 TRIES = 5  # a connection that breaks this many times without one new byte is given up
@@ -151,56 +154,87 @@ def _receive(url: str, part: Path) -> bool:
 
 
 def extract(archive: Path, wanted: Callable[[str], str | None], folder: Path, most: int = 16 << 30) -> int:
-    """Write the wanted regular files of a tar archive (compressed or not) into `folder`; returns how many it has.
+    """Write the wanted regular files of a tar (compressed or not) or zip archive into `folder`; returns how many it has.
 
     wanted: name in the archive -> name in the folder, or None for a member that is not needed. Files that are there
     with the right size are kept, so a run that was killed goes on. most: bytes in all, against archives that swell.
     FetchError for a damaged archive, a name that leads out of the folder, and a wanted member that is no regular file.
     """
+    kind = "tar"
     try:
-        with tarfile.open(archive) as tar:
-            return _extract(tar, archive, wanted, folder, most)
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
-        raise FetchError(f"{archive}: not a whole tar archive ({archive.stat().st_size} bytes): {error}; remove it "
+        with open(archive, "rb") as f:
+            kind = "zip" if f.read(4) == b"PK\3\4" else kind  # its end is a zip's in some tars too
+        if kind == "zip":
+            with zipfile.ZipFile(archive) as opened:
+                return _extract(_zip_members(opened), archive, wanted, folder, most)
+        with tarfile.open(archive) as opened:
+            return _extract(_tar_members(opened), archive, wanted, folder, most)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile,
+            RuntimeError) as error:  # RuntimeError: encrypted, or packed in a way that zipfile does not know
+        raise FetchError(f"{archive}: not a whole {kind} archive ({archive.stat().st_size} bytes): {error}; remove it "
                          "and fetch it anew") from error
     except OSError as error:
         raise FetchError(f"{archive} -> {folder}: {error}") from error
 
 
-def _extract(tar: tarfile.TarFile, archive: Path, wanted: Callable[[str], str | None], folder: Path, most: int) -> int:
+class _Member(NamedTuple):
+    """A member of an archive that is no folder. open: its content, for a regular file."""
+
+    name: str
+    regular: bool
+    size: int
+    open: Callable[[], BinaryIO]
+
+
+def _tar_members(tar: tarfile.TarFile) -> Iterator[_Member]:
+    for member in tar:
+        if not member.isdir():
+            yield _Member(member.name, member.isreg(), member.size, functools.partial(tar.extractfile, member))
+    # tarfile takes the end of the file for the end of the archive; a whole one ends in a block of zeros
+    if tar.fileobj.tell() < tar.offset + tarfile.BLOCKSIZE:
+        raise tarfile.ReadError("unexpected end")
+
+
+def _zip_members(archive: zipfile.ZipFile) -> Iterator[_Member]:
+    for info in archive.infolist():
+        kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where it was made on a system without such modes
+        if not info.is_dir():
+            yield _Member(info.filename.replace("\\", "/"), kind in (0, stat.S_IFREG), info.file_size,
+                          functools.partial(archive.open, info))
+
+
+def _extract(members: Iterator[_Member], archive: Path, wanted: Callable[[str], str | None], folder: Path,
+             most: int) -> int:
     count = size = 0
     progress = Progress(f"unpacking {archive.name}", None, unit=1, name="files")
-    for member in tar:
+    for member in members:
         if member.name.startswith("/") or ".." in PurePosixPath(member.name).parts:
             raise FetchError(f"{archive}: its member {member.name!r} leads out of the folder it is unpacked in; this "
                              "is not the published archive: fetch it again")
         name = wanted(member.name)
-        if name is None or member.isdir():
+        if name is None:
             continue
-        if not member.isreg():
+        if not member.regular:
             raise FetchError(f"{archive}: its member {member.name!r} is a link or a device, wanted a regular file; "
                              "this is not the published archive: fetch it again")
         count, size = count + 1, size + member.size
         if size > most:
             raise FetchError(f"{archive}: unpacks to more than {most / 1e9:.1f} GB; this is not the published archive")
-        _write(tar.extractfile(member), folder / name, member.size)
+        _write(member, folder / name)
         progress.show(count)
     progress.total = count
     progress.show(count)
-    # tarfile takes the end of the file for the end of the archive; a whole one ends in a block of zeros
-    if tar.fileobj.tell() < tar.offset + tarfile.BLOCKSIZE:
-        raise tarfile.ReadError("unexpected end")
     return count
 
 
-def _write(content: BinaryIO, path: Path, size: int) -> None:
+def _write(member: _Member, path: Path) -> None:
     """Write a member to `path` through a temporary name, unless it is there with its size already."""
-    if path.is_file() and path.stat().st_size == size:
+    if path.is_file() and path.stat().st_size == member.size:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     try:
-        with open(temporary, "wb") as f:
+        with member.open() as content, open(temporary, "wb") as f:
             shutil.copyfileobj(content, f, CHUNK)
         os.replace(temporary, path)
     finally:

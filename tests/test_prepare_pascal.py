@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import http.server
-import importlib.util
 import io
 import json
 import os
@@ -17,19 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from prepare_for_tests import module
 from segfiles_for_tests import ROOT, save_label, shared, write_sbd, write_voc
 
-
-def _module():
-    """data/pascal/prepare.py, imported; it finds what it needs by itself, from any folder."""
-    spec = importlib.util.spec_from_file_location("prepare_pascal", ROOT / "data/pascal/prepare.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["prepare_pascal"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-pascal = _module()
+pascal = module("pascal")
 fetch = sys.modules["fetch"]
 
 TRAIN, VAL = ["t1", "t2", "b1"], ["v1", "v2", "b1", "v3"]
@@ -340,7 +330,7 @@ def test_archives_put_in_the_download_folder(mini, tmp_path, expected):
         os.replace(mini / name, tmp_path / "download" / name)
     with pytest.raises(fetch.FetchError, match="benchmark.tgz: md5 .*, wanted 82b4d87ceb2ed10f6038a1cba92111cb"):
         pascal.prepare(tmp_path, expected=expected)
-    sources = {**pascal.SOURCES, "sbd": dataclasses.replace(pascal.SOURCES["sbd"], md5=None)}
+    sources = {name: dataclasses.replace(source, md5=None) for name, source in pascal.SOURCES.items()}
     check_result(tmp_path, pascal.prepare(tmp_path, sources=sources, expected=expected), 8)
 
 
@@ -353,7 +343,7 @@ def test_offline_says_what_where_from_and_where_to(server, mini, tmp_path, expec
     err = capsys.readouterr().err
     for what, option in (("2011", "--voc"), ("sbd", "--sbd")):
         assert f"It comes from {sources[what].url}" in err and f"{option} PATH" in err
-        assert f"Put that archive at {tmp_path}/root/download/{sources[what].archive}" in err
+        assert f"Put that file at {tmp_path}/root/download/{sources[what].archive}" in err
     assert f"VOC2011 is not at {tmp_path}/root/pascal/VOC2011" in err and "SBD is not at" in err
     assert files(tmp_path / "root") == {}
     # one of the two given: it is made, and kept; then the other

@@ -1,4 +1,4 @@
-"""Files of a segmentation data set: where they lie, id lists, photographs, labels. Knows nothing of Caffe.
+"""Files of a segmentation data set: where they lie, id lists, photographs, labels, depth. Knows nothing of Caffe.
 
 Every error names the file, what was found in it, what was wanted, and what to do.
 """
@@ -140,6 +140,55 @@ def read_sbd_label(path, remedy='put the label there'):
                          'Segmentation is a matrix of class indices 0..255; replace the file'
                          % (path, type(error).__name__, error))
     return label.astype(np.uint8)
+
+
+def read_mat(path, key, low, high, remedy='put the label there'):
+    """A matrix of whole numbers from a .mat file (v5, any numeric type): int64 [H, W], all of low..high."""
+    if not os.path.isfile(path):
+        raise IOError('%s: no such label; %s' % (path, remedy))
+    try:
+        held = scipy.io.loadmat(path)
+        if key not in held:
+            raise ValueError('it holds %s' % (', '.join(sorted(name for name in held if name[:2] != '__')) or 'nothing'))
+        label = np.asarray(held[key])
+        if label.ndim != 2 or label.dtype.kind not in 'iufb' or not (label == np.floor(label)).all():
+            raise ValueError('%s is %s of shape %s%s' % (key, label.dtype, label.shape, ', not of whole numbers'
+                                                         if label.dtype.kind == 'f' else ''))
+        if label.size and not low <= label.min() <= label.max() <= high:
+            raise ValueError('values go from %d to %d' % (label.min(), label.max()))
+    except Exception as error:  # as in read_sbd_label
+        raise ValueError('%s: not a label of this data set: %s: %s; wanted a .mat file (version 5 to 7) with a matrix %s of '
+                         'whole numbers %d..%d; replace the file' % (path, type(error).__name__, error, key, low, high))
+    return label.astype(np.int64)
+
+
+def minus_one(label):
+    """Labels that count from 1 as class indices, uint8: 0 becomes 255, the one that is ignored."""
+    return label.astype(np.uint8) - np.uint8(1)     # it is the 8 bits that make 255 of 0 - 1
+
+
+def read_nyud_label(path, remedy='put the label there'):
+    """The class indices of an NYUD .mat: uint8 [H, W]. In the file 1..40, and 0 for what nobody named."""
+    return minus_one(read_mat(path, 'segmentation', 0, 40, remedy))
+
+
+def read_siftflow_sem(path, remedy='put the label there'):
+    """What is seen, of a SIFT Flow .mat: uint8 [H, W]. In the file 1..33, and 0 for what nobody named."""
+    return minus_one(read_mat(path, 'S', 0, 33, remedy))
+
+
+def read_siftflow_geo(path, remedy='put the label there'):
+    """How surfaces lie, of a SIFT Flow .mat: uint8 [H, W]. In the file 1..3, and -1 (here also 0) for what nobody named."""
+    return minus_one(np.maximum(read_mat(path, 'S', -1, 3, remedy), 0))
+
+
+def read_depth(path, remedy='put the depth image there'):
+    """The numbers in a 16-bit gray PNG: float32 [H, W]. ValueError for an image of 8 bits or of colours."""
+    image = open_image(path, remedy, 'depth image')
+    if image.mode not in DEEP_MODES:
+        raise ValueError('%s: a depth image of mode %s; wanted a gray PNG of 16 bits a pixel, millimetres; 8 bits cannot '
+                         'hold them: replace the file' % (path, image.mode))
+    return np.array(image, dtype=np.float32)
 
 
 def check_label(label, classes, path):
