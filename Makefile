@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
-NETS := $(sort $(wildcard */net.py))
+NETS := $(filter-out torchcaffe/%,$(sort $(wildcard */net.py)))
 REAL_CAFFE := ../shared/bin/install-real-caffe
 WITH_BVLC = BVLC_PYTHON="$${BVLC_PYTHON:-$$(ls $(CURDIR)/.bvlc/python 2>/dev/null)}"
 
@@ -21,11 +21,20 @@ test: $(VENV)/installed  ## all tests that need neither data nor a real Caffe
 parity: $(VENV)/installed bvlc  ## the engine against a real Caffe 1.0, live: layers, solvers, nets, files
 	$(WITH_BVLC) $(PY) tests/parity/run.py
 
+nightly: $(VENV)/installed  ## a step of every experiment at full width on the CPU, with either Caffe (up to an hour, 7 GB)
+	FCN_CAFFE=$${FCN_CAFFE:-torch} $(PY) tests/parity/nightly.py
+
 goldens: $(VENV)/installed bvlc  ## record again what a real Caffe answers to the test cases
 	$(WITH_BVLC) $(PY) tests/parity/run.py --record
 
 nets: $(VENV)/installed  ## write every prototxt that a net.py emits
 	@for net in $(NETS); do echo $$net; FCN_CAFFE=torch $(PY) $$net || exit 1; done
+
+docs: $(VENV)/installed  ## docs/layers.md, the list of layers and parameters
+	$(PY) tests/make_layers_doc.py
+
+fuzz: $(VENV)/installed  ## damaged files for every reader: make fuzz MINUTES=10
+	$(PY) tests/fuzz.py --minutes $(or $(MINUTES),1)
 
 bench: $(VENV)/installed  ## seconds and memory of the engine beside plain PyTorch and, where there is one, a real Caffe
 	$(WITH_BVLC) $(PY) bench/run.py
@@ -61,4 +70,4 @@ bvlc:
 clean:  ## what make itself made: environments and caches; no weights, no data
 	rm -rf $(VENV) .python27 .pytest_cache .ruff_cache
 
-.PHONY: help demo test parity goldens nets bench lint venv python27 proto bvlc clean
+.PHONY: help demo test parity nightly goldens nets docs fuzz bench lint venv python27 proto bvlc clean

@@ -1,15 +1,20 @@
-"""What several tests need of nets: the net.py of an experiment as a module, and classifiers written out for their sizes."""
+"""What several tests need of nets: the net.py of an experiment as a module, its prototxts, and released layers as text."""
 
 import importlib.util
 from pathlib import Path
 from types import ModuleType
 
-import caffe
-from caffe import layers as L
-from caffe import params as P
+import prototxt
+from caffe.proto import caffe_pb2
+from google.protobuf import text_format
 
 ROOT = Path(__file__).resolve().parent.parent
-LEARNED = [dict(lr_mult=1, decay_mult=1), dict(lr_mult=2, decay_mult=0)]
+FAMILIES = ("voc", "siftflow", "nyud", "pascalcontext")  # the papers' data sets; an experiment's folder begins with one
+
+
+def files(pattern: str) -> list[Path]:
+    """The files of this pattern in the folders of the papers' experiments, not in those that people have added."""
+    return sorted(path for family in FAMILIES for path in ROOT.glob(f"{family}-fcn*/{pattern}"))
 
 
 def load(experiment: str) -> ModuleType:
@@ -20,56 +25,44 @@ def load(experiment: str) -> ModuleType:
     return module
 
 
-def alexnet_fcn(classes: int = 21):
-    """FCN-32s on AlexNet in CaffeNet's order, as released: no param blocks on the trunk, kernel 63 in the upsampling."""
-    from caffe.coord_map import crop
-
-    def conv(bottom, **sizes):
-        return L.ReLU(L.Convolution(bottom, **sizes), in_place=True)
-
-    n = caffe.NetSpec()
-    n.data = L.Input(shape=[dict(dim=[1, 3, 500, 500])])
-    n.pool1 = L.Pooling(conv(n.data, num_output=96, kernel_size=11, stride=4, pad=100), kernel_size=3, stride=2)
-    norm1 = L.LRN(n.pool1, local_size=5, alpha=1e-4, beta=0.75)
-    n.pool2 = L.Pooling(conv(norm1, num_output=256, kernel_size=5, pad=2, group=2), kernel_size=3, stride=2)
-    top = conv(L.LRN(n.pool2, local_size=5), num_output=384, kernel_size=3, pad=1)
-    top = conv(top, num_output=384, kernel_size=3, pad=1, group=2)
-    top = conv(top, num_output=256, kernel_size=3, pad=1, group=2)
-    n.pool5 = L.Pooling(top, kernel_size=3, stride=2)
-    n.fc6 = conv(n.pool5, num_output=4096, kernel_size=6)
-    n.fc7 = conv(L.Dropout(n.fc6, in_place=True), num_output=4096, kernel_size=1)
-    n.score_fr = L.Convolution(n.fc7, num_output=classes, kernel_size=1, param=LEARNED)
-    n.upscore = L.Deconvolution(n.score_fr, param=[dict(lr_mult=0)], convolution_param=dict(
-        num_output=classes, kernel_size=63, stride=32, bias_term=False))  # fmt: skip
-    n.score = crop(n.upscore, n.data)
-    return n.to_proto()
+def committed(experiment: str, name: str):
+    """The NetParameter in <experiment>/<name>.prototxt."""
+    return prototxt.read(str(ROOT / experiment / f"{name}.prototxt"), caffe_pb2.NetParameter())
 
 
-def googlenet():
-    """GoogLeNet with its nine inception modules and without its side classifiers; 224x224."""
-    n = caffe.NetSpec()
+def layer_of(net, name: str):
+    """The one layer of this name."""
+    (layer,) = [layer for layer in net.layer if layer.name == name]
+    return layer
 
-    def conv(bottom, num_output, kernel_size=1, stride=1, pad=0):
-        return L.ReLU(L.Convolution(bottom, num_output=num_output, kernel_size=kernel_size, stride=stride, pad=pad))
 
-    def inception(bottom, one, reduce3, three, reduce5, five, pool):
-        pooled = L.Pooling(bottom, pool=P.Pooling.MAX, kernel_size=3, stride=1, pad=1)
-        return L.Concat(conv(bottom, one), conv(conv(bottom, reduce3), three, 3, pad=1),
-                        conv(conv(bottom, reduce5), five, 5, pad=2), conv(pooled, pool))  # fmt: skip
+def is_layer(net, name: str, text: str) -> bool:
+    """Whether the net's layer of this name is that of the text, which leaves out the name."""
+    return layer_of(net, name) == text_format.Parse(f'name: "{name}" {text}', caffe_pb2.LayerParameter())
 
-    def halve(bottom):
-        return L.Pooling(bottom, pool=P.Pooling.MAX, kernel_size=3, stride=2)
 
-    n.data = L.Input(shape=[dict(dim=[1, 3, 224, 224])])
-    top = halve(conv(n.data, 64, 7, stride=2, pad=3))
-    top = halve(L.LRN(conv(conv(L.LRN(top), 64), 192, 3, pad=1)))
-    top = inception(inception(top, 64, 96, 128, 16, 32, 32), 128, 128, 192, 32, 96, 64)
-    top = inception(halve(top), 192, 96, 208, 16, 48, 64)
-    top = inception(top, 160, 112, 224, 24, 64, 64)
-    top = inception(top, 128, 128, 256, 24, 64, 64)
-    top = inception(top, 112, 144, 288, 32, 64, 64)
-    top = inception(top, 256, 160, 320, 32, 128, 128)
-    n.last = inception(inception(halve(top), 256, 160, 320, 32, 128, 128), 384, 192, 384, 48, 128, 128)
-    n.pool5 = L.Pooling(n.last, pool=P.Pooling.AVE, kernel_size=7, stride=1)
-    n.classifier = L.InnerProduct(L.Dropout(n.pool5, in_place=True), num_output=1000)
-    return n.to_proto()
+# Texts of layers, in the words of facts about the released files: parameters, tops, in-place or not.
+
+
+def score(bottom, name, classes=21):
+    return f"""type: "Convolution" bottom: "{bottom}" top: "{name}" param {{ lr_mult: 1 decay_mult: 1 }}
+        param {{ lr_mult: 2 decay_mult: 0 }} convolution_param {{ num_output: {classes} pad: 0 kernel_size: 1 }}"""
+
+
+def up(bottom, name, kernel_size, stride, classes=21):
+    return f"""type: "Deconvolution" bottom: "{bottom}" top: "{name}" param {{ lr_mult: 0 }} convolution_param {{
+        num_output: {classes} bias_term: false kernel_size: {kernel_size} stride: {stride} }}"""
+
+
+def cut(bottom, reference, name, offset):
+    return f"""type: "Crop" bottom: "{bottom}" bottom: "{reference}" top: "{name}"
+        crop_param {{ axis: 2 offset: {offset} }}"""
+
+
+def fuse(a, b, name):
+    return f'type: "Eltwise" bottom: "{a}" bottom: "{b}" top: "{name}" eltwise_param {{ operation: SUM }}'
+
+
+def loss(score, label, name="loss", normalize="false"):
+    return f"""type: "SoftmaxWithLoss" bottom: "{score}" bottom: "{label}" top: "{name}"
+        loss_param {{ ignore_label: 255 normalize: {normalize} }}"""

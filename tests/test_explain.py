@@ -10,7 +10,7 @@ from caffe import layers as L
 from caffe import params as P
 from caffe.proto import caffe_pb2
 from google.protobuf import text_format
-from nets_for_tests import ROOT, alexnet_fcn, googlenet, load
+from nets_for_tests import ROOT, files
 
 VOC = ["voc-fcn32s", "voc-fcn16s", "voc-fcn8s"]
 
@@ -42,24 +42,44 @@ def chain(*makers, size=(1, 3, 10, 10)):
 # -- the nets of the papers; figures are those of Table 1 and of the released nets ----------------------------------------
 
 
-@pytest.mark.parametrize(
-    "experiment, learned, frozen",
-    # trunk 134,260,544 and 21 x (4096 + 1), 21 x (512 + 1), 21 x (256 + 1); 21 x 21 kernels of 64, 4 and 32, 4, 4 and 16
-    [("voc-fcn32s", 134346581, 21 * 21 * 64**2), ("voc-fcn16s", 134357354, 21 * 21 * (4**2 + 32**2)),
-     ("voc-fcn8s", 134362751, 21 * 21 * (4**2 + 4**2 + 16**2))],
-)  # fmt: skip
-@pytest.mark.parametrize("name", ["train", "deploy"])
-def test_parameters(experiment, learned, frozen, name):
-    rows = explain.explain(net_of(experiment, name))
-    assert (sum(row.learned for row in rows), sum(row.frozen for row in rows)) == (learned, frozen)
+def heads(stride, *classes):
+    """(learned, frozen) parameters of heads for so many classes: scores of fc7, pool4, pool3; kernels of the upsampling."""
+    inputs, kernels = {32: ([4096], [64]), 16: ([4096, 512], [4, 32]), 8: ([4096, 512, 256], [4, 4, 16])}[stride]
+    return (sum(c * (width + 1) for c in classes for width in inputs), sum((c * k) ** 2 for c in classes for k in kernels))
 
 
-def test_parameters_of_the_trunk_and_other_class_counts():
-    for classes, learned in ((40, 134424424), (60, 134506364)):  # NYUD and PASCAL-Context, 32s
-        data = L.Python(module="m", layer="l", ntop=2)
-        rows = explain.explain(load("voc-fcn32s").fcn(data, classes=classes))
-        assert sum(row.learned for row in rows) == learned
-        assert sum(row.learned for row in rows if "score" not in row.name) == 134260544
+VGG16 = 134260544
+# learned parameters as counted from the released nets; the rest, of the upsampling, is frozen
+PARAMETERS = {
+    ("voc-fcn32s", ""): (134346581, heads(32, 21)), ("voc-fcn16s", ""): (134357354, heads(16, 21)),
+    ("voc-fcn8s", ""): (134362751, heads(8, 21)),
+    ("siftflow-fcn32s", ""): (134408036, heads(32, 33, 3)), ("siftflow-fcn16s", ""): (134426504, heads(16, 33, 3)),
+    ("siftflow-fcn8s", ""): (134435756, heads(8, 33, 3)),
+    ("pascalcontext-fcn32s", ""): (134506364, heads(32, 60)), ("pascalcontext-fcn16s", ""): (134537144, heads(16, 60)),
+    ("pascalcontext-fcn8s", ""): (134552564, heads(8, 60)),
+    ("nyud-fcn32s", "color-"): (134424424, heads(32, 40)), ("nyud-fcn32s", "hha-"): (134424424, heads(32, 40)),
+}  # fmt: skip
+OTHERS = {
+    ("voc-fcn8s-atonce", ""): (134362751, heads(8, 21)[1] + 512 + 256),  # and the two fixed Scale layers
+    ("voc-fcn-alexnet", ""): (56954261, (21 * 63) ** 2),  # Table 1: 57 M
+    ("voc-fcn-googlenet", ""): (5973552 + 21 * 1025, (21 * 63) ** 2),  # Table 1: 6 M
+    ("nyud-fcn32s", "color-d-"): (134425000, heads(32, 40)[1]),  # 64 x 9 more, for the fourth channel
+    ("nyud-fcn32s", "color-hha-"): (268848848, heads(32, 40)[1]),  # two nets
+    ("nyud-fcn32s", "color-hha-16s-"): (268848848 + 2 * 40 * 513, heads(16, 40)[1]),
+}
+TRAINED = dict(siftflow="trainval", nyud="trainval")
+
+
+@pytest.mark.parametrize("experiment, prefix", [*PARAMETERS, *OTHERS])
+def test_parameters(experiment, prefix):
+    if (experiment, prefix) in PARAMETERS:
+        learned, (in_heads, frozen) = PARAMETERS[experiment, prefix]
+        assert learned == VGG16 + in_heads
+    else:
+        learned, frozen = OTHERS[experiment, prefix]
+    for name in ("deploy", TRAINED.get(experiment.split("-")[0], "train")):
+        rows = explain.explain(net_of(experiment, prefix + name))
+        assert (sum(row.learned for row in rows), sum(row.frozen for row in rows)) == (learned, frozen)
 
 
 def test_receptive_fields_and_strides():
@@ -68,14 +88,19 @@ def test_receptive_fields_and_strides():
     assert [axis(rows[name]).step for name in ("pool3", "pool4", "fc7", "upscore2", "upscore8")] == [8, 16, 32, 16, 1]
 
 
-@pytest.mark.parametrize("experiment", VOC)
-def test_scores_lie_on_the_pixels_they_are_for(experiment):
-    rows = rows_of(net_of(experiment))
-    assert axis(rows["score"]).centre == 0 and axis(rows["score"]).step == 1
+ALL = [str(path.relative_to(ROOT))[:-9] for path in files("*deploy.prototxt")]
+
+
+@pytest.mark.parametrize("path", ALL)
+def test_scores_lie_on_the_pixels_they_are_for(path):
+    rows = rows_of(net_of(*path.split("/")))
+    scores = [row for name, row in rows.items() if name in ("score", "score_sem", "score_geo")]
+    assert scores and all(axis(row).centre == 0 and axis(row).step == 1 for row in scores)
     for row in rows.values():  # and what is summed lies on the same spot
-        if row.type == "Eltwise":
-            pool = row.name.replace("fuse_", "")
-            assert axis(rows[f"score_{pool}c"]).centre == axis(row).centre
+        if row.name.startswith("fuse"):
+            _, pool, task = (row.name + "_").split("_")[:3]
+            skip = f"score_{pool}_{task}c" if task else f"score_{pool}c"
+            assert axis(rows[skip]).centre == axis(row).centre
 
 
 FEATURES = {  # side of the input -> pool3, pool4, pool5, fc7, upscore (32s), upscore2, upscore16, upscore_pool4, upscore8
@@ -98,11 +123,12 @@ def test_feature_sizes(height, width):
 
 
 @pytest.mark.parametrize(
-    "make, low, high",
-    [*((lambda e=e: net_of(e), low, low + 31) for e, low in zip(VOC, (19, 27, 31))), (alexnet_fcn, 15, 46)],
-)
-def test_crops_have_slack_for_every_size(make, low, high):
-    net = make()
+    "experiment, low, high",
+    [*((e, low, low + 31) for e, low in zip(VOC, (19, 27, 31))), ("voc-fcn-alexnet", 15, 46),
+     ("voc-fcn-googlenet", 97, 128)],
+)  # fmt: skip
+def test_crops_have_slack_for_every_size(experiment, low, high):
+    net = net_of(experiment)
     slacks = set()
     for side in range(1, 600, 7):  # 7 is prime to the stride of 32: every remainder is met, on both axes
         for row in explain.explain(net, (side, 1200 - side)):
@@ -113,18 +139,45 @@ def test_crops_have_slack_for_every_size(make, low, high):
     assert (min(slacks), max(slacks)) == (low, high)
 
 
-def test_alexnet():
-    rows = rows_of(alexnet_fcn())
-    assert sum(row.learned for row in rows.values()) == 56954261
+# Table 1 of the CVPR paper: convolutions, receptive field, stride. GoogLeNet's 907 are with its average pooling.
+@pytest.mark.parametrize(
+    "path, layers, field",
+    [("voc-fcn-alexnet/deploy", 8, 355), ("voc-fcn32s/deploy", 16, 404), ("voc-fcn-googlenet/average-deploy", 22, 907),
+     ("voc-fcn-googlenet/deploy", 22, 715), ("nyud-fcn32s/color-hha-16s-deploy", 16, 404)],
+)  # fmt: skip
+def test_table_1(path, layers, field):
+    net = net_of(*path.split("/"))
+    (line,) = explain.coarsest(explain.explain(net), net.layer)
+    assert line.endswith(f": field {field}, step 32, after {layers} convolutions")
+
+
+def test_alexnet_and_googlenet():
+    rows = rows_of(net_of("voc-fcn-alexnet"))
     assert (axis(rows["fc7"]).field, axis(rows["fc7"]).step) == (355, 32)
-    assert (shape(rows["fc7"])[2], shape(rows["upscore"])[2], rows["score"].crop[0]) == (16, 543, 18)
+    assert (shape(rows["fc7"])[2], shape(rows["upscore"])[2], rows["score"].crop) == (16, 543, [18, 18])
+    rows = rows_of(net_of("voc-fcn-googlenet"))
+    last = rows["inception_5b/output"]
+    assert (shape(last), axis(last).field) == ((1, 1024, 21, 21), 715) and rows["score"].crop == [98, 98]
 
 
-def test_googlenet():
-    rows = rows_of(googlenet())
-    assert (axis(rows["last"]).field, axis(rows["pool5"]).field, axis(rows["pool5"]).step) == (715, 907, 32)
-    assert (shape(rows["last"]), shape(rows["classifier"])) == ((1, 1024, 7, 7), (1, 1000))
-    assert 5.9e6 < sum(row.learned for row in rows.values()) - 1024 * 1000 - 1000 < 6.1e6  # Table 1: 6 M, its head apart
+def test_several_trunks_and_heads():
+    rows = rows_of(net_of("nyud-fcn32s", "color-hha-test"), (425, 560))
+    assert axis(rows["score_fused"]) == axis(rows["score_frcolor"]) == axis(rows["score_frhha"])
+    assert shape(rows["upscore"]) == (1, 40, 480, 608) and shape(rows["score"]) == (1, 40, 425, 560)
+    rows = rows_of(net_of("siftflow-fcn8s", "trainval"), (256, 256))
+    assert shape(rows["score_sem"]) == (1, 33, 256, 256) and shape(rows["score_geo"]) == (1, 3, 256, 256)
+    assert shape(rows["loss_geo"]) == () and [top[1].shape[1] for top in rows["data"].tops] == [3, 1, 1]
+    rows = rows_of(net_of("nyud-fcn32s", "color-d-deploy"), (100, 90))
+    assert [top[1].shape for top in rows["input"].tops] == [(1, 3, 100, 90), (1, 1, 100, 90)]
+    with pytest.raises(explain.ExplainError, match="2 tops, whose channels --size cannot say"):
+        explain.explain(net_of("nyud-fcn32s", "color-d-deploy"), (3, 100, 90))
+
+
+def test_crop_offset_is_that_of_coord_map():
+    for experiment, blob, offset in (("voc-fcn32s", "upscore", 19), ("voc-fcn8s", "upscore8", 31)):
+        assert explain.crop_offset(net_of(experiment), blob) == offset
+    with pytest.raises(explain.ExplainError, match="fc7 cannot be cropped .* 32 pixels apart, the first on 12.5"):
+        explain.crop_offset(net_of("voc-fcn32s"), "fc7")
 
 
 # -- rules, by hand -----------------------------------------------------------------------------------------------------
@@ -329,6 +382,7 @@ def test_the_command(capsys):
     assert cells["relu1_1"][2:] == ["1x64x573x698", "3", "1", "-99"]  # in place: no memory
     assert cells["score_pool4c"][2:7] == ["1x21x26x34", "100", "16", "-11.5", "5"]
     assert cells["score"][2:9] == ["1x21x375x500", "460", "1", "0", "31", "34x37", f"{4 * 21 * 375 * 500 / 2**20:.1f}"]
+    assert lines[-4] == "coarsest       score_fr: field 404, step 32, after 16 convolutions"
     assert lines[-3].startswith("parameters     134,362,751 learned + 127,008 frozen: 513.0 MiB")
     assert lines[-2].startswith("multiply-adds  ") and lines[-1].startswith("activations    ")
 
@@ -338,6 +392,8 @@ def test_the_command(capsys):
     [
         ('layer { nam: "x" }', ["1:9", "Did you mean name?"]),
         ('layer { name: "x" type: "Nope" bottom: "y" }', ["net.prototxt: layer x (type Nope)", "reads blob y"]),
+        ("", ["net.prototxt: no layer is in it; wanted a net"]),
+        ('layer { name: "x" type: "Input" include { phase: TEST } }', ["no layer of 1 runs in phase TRAIN"]),
     ],
 )
 def test_the_command_says_what_is_wrong(tmp_path, text, words):

@@ -18,7 +18,7 @@ import prototxt
 from which_caffe import caffe  # noqa: F401  before anything of caffe
 from caffe.proto import caffe_pb2
 
-from layer_shapes import ShapeError, data_tops, input_tops, layer_tops, product, times
+from layer_shapes import DEFAULT_SIZE, ShapeError, data_tops, input_tops, layer_tops, product, times
 
 # One line of the table; `tops` are (name, Blob) pairs, kernel and stride lists, crop and slack lists, or None.
 Row = collections.namedtuple('Row', 'name type tops kernel stride crop slack learned frozen multiply_adds')
@@ -38,6 +38,9 @@ def explain(net, size=None, phase=caffe_pb2.TRAIN):
         raise ExplainError("the net is in the old format (layers { ... }, V1); upgrade it first, with Caffe's tool "
                            'upgrade_net_proto_text')
     layers = running(net, phase)
+    if not layers:
+        raise ExplainError('no layer %s; wanted a net: layer { ... } for each of its layers' % (
+            'of %d runs in phase %s' % (len(net.layer), caffe_pb2.Phase.Name(phase)) if net.layer else 'is in it'))
     blobs, rows, shared = {}, [], set()
     if net.input:
         rows.append(Row('input', 'Input', input_tops(net, size), None, None, None, None, 0, 0, 0))
@@ -59,6 +62,20 @@ def explain(net, size=None, phase=caffe_pb2.TRAIN):
                         facts.get('crop'), facts.get('slack'), learned, frozen, facts.get('multiply_adds', 0)))
         blobs.update(rows[-1].tops)
     return rows
+
+
+def crop_offset(net, name):
+    """The offset, a whole number of pixels, that crops blob `name` to the input: where its unit for pixel 0 is.
+
+    It is that of caffe.coord_map.crop, for nets with layers that coord_map does not know. ExplainError if the blob is not
+    at the scale of the input, or lies between its pixels.
+    """
+    grid = dict(top for row in explain(net, DEFAULT_SIZE) for top in row.tops)[name].grid
+    if not grid or any(axis.step != 1 or axis.centre != int(axis.centre) or axis.centre > 0 for axis in grid):
+        raise ExplainError("blob %s cannot be cropped to the input: its units lie %s pixels apart, the first on %s; wanted "
+                           "1, and a whole number of pixels not after 0"
+                           % (name, _same([axis.step for axis in grid]), _same([axis.centre for axis in grid])))
+    return int(-grid[0].centre)
 
 
 def running(net, phase):
@@ -106,6 +123,29 @@ def activations(rows, layers):
     return data, diffs
 
 
+def depths(layers):
+    """How many convolutions, at most, lie between the input and each blob, itself included: a dictionary by name."""
+    found = {}
+    for layer in layers:
+        deepest = max([found[name] for name in layer.bottom] or [0]) + (layer.type == 'Convolution')
+        found.update((name, deepest) for name in layer.top)
+    return found
+
+
+def coarsest(rows, layers):
+    """What Table 1 of the CVPR paper says of a net, as a list of a line of text; empty without units on a grid.
+
+    It is about the units farthest apart (largest step), before any upsampling, and of these about the last.
+    """
+    grids = [(name, blob.grid) for row in rows for name, blob in row.tops if blob.grid and blob.grid[0].step is not None]
+    if not grids:
+        return []
+    step = max(grid[0].step for _, grid in grids)
+    name, grid = [pair for pair in grids if pair[1][0].step == step][-1]
+    return ['coarsest       {}: field {}, step {}, after {} convolutions'.format(
+        name, _same([axis.field for axis in grid]), _same([axis.step for axis in grid]), depths(layers).get(name, 0))]
+
+
 def _distinct(rows):
     """The (name, Blob) pairs of all rows, each blob where it is made first."""
     seen = set()
@@ -149,11 +189,11 @@ def table(rows):
 
 
 def totals(rows, layers):
-    """Parameters, multiply-adds and memory of the whole net, as lines of text."""
+    """The coarsest units, parameters, multiply-adds and memory of the whole net, as lines of text."""
     learned, frozen = sum(row.learned for row in rows), sum(row.frozen for row in rows)
     mebi = 2.0 ** 20
     data, diffs = activations(rows, layers)
-    return [
+    return coarsest(rows, layers) + [
         'parameters     {:,} learned + {:,} frozen: {:,.1f} MiB; in training twice that more (gradients, history)'
         .format(learned, frozen, 4 * (learned + frozen) / mebi),
         'multiply-adds  {:,} forward'.format(sum(row.multiply_adds for row in rows)),

@@ -72,6 +72,8 @@ def data_tops(layer, layers, size):
         blobs = [_resized(shape.dim, size) for shape in shapes]
         if len(blobs) not in (1, len(layer.top)):
             raise ShapeError('has %d tops and %d shapes; wanted one shape, or one a top' % (len(layer.top), len(blobs)))
+        if len(blobs) > 1 and size is not None and len(size) == 3:
+            raise ShapeError('has %d tops, whose channels --size cannot say; give height and width alone' % len(blobs))
         return blobs * len(layer.top) if len(blobs) == 1 else blobs
     if layer.type == 'Python':
         return _python_data(layer, layers, tuple(size or DEFAULT_SIZE))

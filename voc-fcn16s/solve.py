@@ -1,6 +1,6 @@
 """FCN-16s on PASCAL VOC, from FCN-32s: 25 rounds of 4000 steps, a scoring after each.
 
-    python voc-fcn16s/solve.py [GPU] [--data DIR] [--weights FILE]
+    python voc-fcn16s/solve.py [GPU] [--data DIR] [--weights FILE] [--variant NAME] [--learning WAY]
 """
 from __future__ import division, print_function
 
@@ -14,10 +14,10 @@ import net
 
 
 def solve():
-    with recipe.begin(__file__, net.fcn, steps=4000, rounds=25) as run:
+    with recipe.begin(__file__, net, steps=4000, rounds=25, base='../voc-fcn32s/voc-fcn32s.caffemodel') as run:
         if run.fresh:
             # score_pool4 is not in the file and starts at zero, so the first scores are those of FCN-32s
-            run.load('../voc-fcn32s/voc-fcn32s.caffemodel')
+            run.load()
             # upsampling is bilinear, and stays so: these layers have a learning rate of zero
             surgery.interp(run.solver.net, [name for name in run.solver.net.params if 'up' in name])
 

@@ -17,25 +17,33 @@ from caffe import layers as L
 from caffe.coord_map import crop
 
 import vgg16
-from parts import deploy, score, upscore, voc_data, write_nets
+from parts import FROZEN, LEARNED, deploy, read_by_losses, score, upscore, voc_data, write_nets
+
+# What the papers compare with: options of fcn. `python voc-fcn32s/solve.py --variant NAME` trains one.
+VARIANTS = {
+    'fixed': dict(trunk=FROZEN * 2),    # only score_fr learns
+    'pool5': dict(stream='pool5'),      # scores from pool5, without fc6 and fc7
+    'cvpr': dict(normalize=True),       # tuned as in the CVPR paper, with cvpr-solver.prototxt
+}
 
 
-def fcn(data, classes=21, widths=vgg16.WIDTHS):
+def fcn(data, classes=21, widths=vgg16.WIDTHS, trunk=LEARNED, stream='drop7', normalize=False):
     """The net, as a NetParameter. `data`: two tops of a data layer, images (N x 3 x H x W) and labels (N x 1 x H x W).
 
-    `score` has the size of the images and `classes` channels; label 255 counts nowhere.
+    `score` has the size of the images and `classes` channels; label 255 counts nowhere. `trunk`: how its weights and
+    biases learn. `stream`: what is scored. `normalize`: average the loss over the pixels.
     """
     n = caffe.NetSpec()
     n.data, n.label = data
-    vgg16.trunk(n, widths)
+    vgg16.trunk(n, widths, trunk)
 
-    n.score_fr = score(n.drop7, classes)
+    n.score_fr = score(n[stream], classes)
     n.upscore = upscore(n.score_fr, classes, kernel_size=64, stride=32)
     n.score = crop(n.upscore, n.data)
 
     # summed over the pixels, not averaged: the learning rate in solver.prototxt goes with that
-    n.loss = L.SoftmaxWithLoss(n.score, n.label, loss_param=dict(normalize=False, ignore_label=255))
-    return n.to_proto()
+    n.loss = L.SoftmaxWithLoss(n.score, n.label, loss_param=dict(normalize=normalize, ignore_label=255))
+    return read_by_losses(n.to_proto())
 
 
 def nets():

@@ -21,36 +21,43 @@ from caffe import layers as L, params as P
 from caffe.coord_map import crop
 
 import vgg16
-from parts import deploy, score, upscore, voc_data, write_nets
+from parts import FROZEN, LEARNED, deploy, read_by_losses, score, upscore, voc_data, write_nets
+
+# What the papers compare with: options of fcn. `python voc-fcn8s/solve.py --variant NAME` trains one.
+VARIANTS = {
+    'learned-interp': dict(interp=LEARNED[:1]),     # upsampling between the streams is learned, the last one is not
+    'pool3': dict(stream='score_pool3'),            # the scores of this stream alone
+}
 
 
-def fcn(data, classes=21, widths=vgg16.WIDTHS):
+def fcn(data, classes=21, widths=vgg16.WIDTHS, interp=FROZEN, stream='fuse_pool3'):
     """The net, as a NetParameter. `data`: two tops of a data layer, images (N x 3 x H x W) and labels (N x 1 x H x W).
 
-    `score` has the size of the images and `classes` channels; label 255 counts nowhere.
+    `score` has the size of the images and `classes` channels; label 255 counts nowhere. `interp`: how the upsampling
+    between streams learns. `stream`: which scores are upsampled to the image.
     """
     n = caffe.NetSpec()
     n.data, n.label = data
     vgg16.trunk(n, widths)
 
     n.score_fr = score(n.drop7, classes)
-    n.upscore2 = upscore(n.score_fr, classes, kernel_size=4, stride=2)
+    n.upscore2 = upscore(n.score_fr, classes, kernel_size=4, stride=2, param=interp)
 
     n.score_pool4 = score(n.pool4, classes)
     n.score_pool4c = crop(n.score_pool4, n.upscore2)
     n.fuse_pool4 = L.Eltwise(n.upscore2, n.score_pool4c, operation=P.Eltwise.SUM)
-    n.upscore_pool4 = upscore(n.fuse_pool4, classes, kernel_size=4, stride=2)
+    n.upscore_pool4 = upscore(n.fuse_pool4, classes, kernel_size=4, stride=2, param=interp)
 
     n.score_pool3 = score(n.pool3, classes)
     n.score_pool3c = crop(n.score_pool3, n.upscore_pool4)
     n.fuse_pool3 = L.Eltwise(n.upscore_pool4, n.score_pool3c, operation=P.Eltwise.SUM)
-    n.upscore8 = upscore(n.fuse_pool3, classes, kernel_size=16, stride=8)
+    n.upscore8 = upscore(n[stream], classes, kernel_size=16, stride=8)
 
     n.score = crop(n.upscore8, n.data)
 
     # summed over the pixels, not averaged: the learning rate in solver.prototxt goes with that
     n.loss = L.SoftmaxWithLoss(n.score, n.label, loss_param=dict(normalize=False, ignore_label=255))
-    return n.to_proto()
+    return read_by_losses(n.to_proto())
 
 
 def nets():

@@ -1,6 +1,6 @@
 """FCN-8s on PASCAL VOC, from FCN-16s: 25 rounds of 4000 steps, a scoring after each.
 
-    python voc-fcn8s/solve.py [GPU] [--data DIR] [--weights FILE]
+    python voc-fcn8s/solve.py [GPU] [--data DIR] [--weights FILE] [--variant NAME] [--learning WAY]
 """
 from __future__ import division, print_function
 
@@ -14,10 +14,10 @@ import net
 
 
 def solve():
-    with recipe.begin(__file__, net.fcn, steps=4000, rounds=25) as run:
+    with recipe.begin(__file__, net, steps=4000, rounds=25, base='../voc-fcn16s/voc-fcn16s.caffemodel') as run:
         if run.fresh:
             # score_pool3 is not in the file and starts at zero, so the first scores are those of FCN-16s
-            run.load('../voc-fcn16s/voc-fcn16s.caffemodel')
+            run.load()
             # upsampling is bilinear, and stays so: these layers have a learning rate of zero
             surgery.interp(run.solver.net, [name for name in run.solver.net.params if 'up' in name])
 

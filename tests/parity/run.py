@@ -3,7 +3,7 @@
     BVLC_PYTHON=/path/to/python-with-caffe python tests/parity/run.py [--record] [--narrow] [--only cases|solvers|nets]
 
 Each part runs one script under both Caffes and compares what they wrote; the scripts say what they do and why their
-tolerances are what they are. `--narrow` runs the nets at an eighth of their widths. Exit status 1 if any part fails.
+tolerances are what they are. `--narrow` leaves out the nets at full width. Exit status 1 if any part fails.
 """
 
 from __future__ import annotations
@@ -78,16 +78,21 @@ class Parity:
         self.compare("log of train, test and time", "compare_solvers.py", *logs)
 
     def nets(self, narrow: bool) -> None:
-        """Three steps of the three VOC nets, dropout on."""
+        """Three steps, dropout on: the VOC staircase at full width on photographs; every net and variant, narrow."""
         data = voc_data(self.folder / "data")
-        for net in ("voc-fcn32s", "voc-fcn16s", "voc-fcn8s"):  # one at a time: 5 GB of results each
-            with tempfile.TemporaryDirectory(dir=self.folder) as folder:
-                outs = [Path(folder) / which / net for which in ("bvlc", "torch", "again")]
-                options = [data, *(["--narrow"] if narrow else []), net]
-                self.run("bvlc", "parity/run_nets.py", outs[0].parent, *options)
-                self.run("torch", "parity/run_nets.py", outs[1].parent, *options)
-                self.run("bvlc", "parity/run_nets.py", outs[2].parent, *options, OPENBLAS_CORETYPE="Sandybridge")
-                self.compare(f"{net}{' (narrow)' if narrow else ''}", "compare_nets.py", *outs)
+        for net in () if narrow else ("voc-fcn32s", "voc-fcn16s", "voc-fcn8s"):  # one at a time: 5 GB of results each
+            self.steps(net, data, net)
+        self.steps("", "--narrow")
+
+    def steps(self, what: str, *options: object) -> None:
+        """Run run_nets.py under both Caffes, and under BVLC again with another BLAS kernel; compare each net's results."""
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            outs = [Path(folder) / which for which in ("bvlc", "torch", "again")]
+            self.run("bvlc", "parity/run_nets.py", outs[0], *options)
+            self.run("torch", "parity/run_nets.py", outs[1], *options)
+            self.run("bvlc", "parity/run_nets.py", outs[2], *options, OPENBLAS_CORETYPE="Sandybridge")
+            for net in sorted(path.name for path in outs[0].iterdir()):
+                self.compare(what or f"{net} (narrow)", "compare_nets.py", *(out / net for out in outs))
 
     def record(self) -> None:
         """Write all goldens anew from the real Caffe."""

@@ -1,0 +1,30 @@
+"""FCN-AlexNet on PASCAL VOC, from a classifier made convolutional: 25 rounds of 4000 steps, a scoring after each.
+
+    python voc-fcn-alexnet/solve.py [GPU] [--data DIR] [--weights FILE] [--variant NAME] [--learning WAY]
+"""
+from __future__ import division, print_function
+
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'tools'))
+import recipe
+import surgery
+import net
+
+
+def solve():
+    with recipe.begin(__file__, net, steps=4000, rounds=25, base='../ilsvrc-nets/alexnet-fcn.caffemodel') as run:
+        if run.fresh:
+            # score_fr is not in the file and starts at zero
+            run.load()
+            # upsampling is bilinear, and stays so: these layers have a learning rate of zero
+            surgery.interp(run.solver.net, [name for name in run.solver.net.params if 'up' in name])
+
+        for _ in run.rounds():
+            run.step()
+            run.score()
+
+
+if __name__ == '__main__':
+    sys.exit(recipe.main(solve))
