@@ -22,7 +22,7 @@ import segfiles
 import surgery
 import crops
 import net
-import report
+import summary
 
 STAIRCASE = (   # stage, stride, stage whose weights it starts from, steps a round, rounds
     ('fcn32s-fixed', 32, 'classifier', 125, 2),
@@ -44,7 +44,8 @@ def solve():
     if args.fresh:
         recipe.set_aside(root)
     own = data if args.data else None
-    common = dict(device=recipe.use_device(args.gpu), keep=args.keep, names=data.classes, data=args.data and data.root)
+    common = dict(device=recipe.use_device(args.gpu), keep=args.keep,
+                  names={'label': data.classes}, data=args.data and data.root)
 
     weights = dict(classifier=train_classifier(root, own, args.effort, common))
     rows = []
@@ -52,9 +53,9 @@ def solve():
         row, weights[stage] = train_fcn(root, stage, stride, weights[base], own, effort(steps, args.effort), rounds, common)
         rows.append((stage, row))
 
-    report.table(root, rows)
+    summary.table(root, rows)
     with runlog.Capture(os.path.join(root, 'grid.log')):
-        report.grid(root, data, weights, net)
+        summary.grid(root, data, weights, net)
     curves.draw_runs([os.path.join(root, stage) for stage, _ in rows], os.path.join(root, 'curves.png'))
     print('curves:   %s' % os.path.abspath(os.path.join(root, 'curves.png')))
     print('this took %.0f s' % (time.time() - begun))
@@ -86,9 +87,9 @@ def train_fcn(root, stage, stride, base, own, steps, rounds, common):
         nets = [net.fcn(stride, own.layer(split), len(own.classes), fixed=stage.endswith('fixed') and split == own.train)
                 for split in (own.train, own.val)]
     with recipe.Run(os.path.join(root, stage), solver, nets[0], nets[1], steps, rounds,
-                    rate=PIXELS / own.pixels() if own else 1, **common) as run:
+                    rate=PIXELS / own.pixels() if own else 1, base=[recipe.Base(base, [], '')], **common) as run:
         if run.fresh:
-            run.load(base)
+            run.load()
             # upsampling is bilinear, and stays so: these layers have a learning rate of zero
             surgery.interp(run.solver.net, [name for name in run.solver.net.params if 'up' in name])
         for _ in run.rounds():

@@ -1,4 +1,4 @@
-"""Small data sets in VOC and SBD layout for tests, and where real ones lie on a machine that has them."""
+"""Small data sets in the layout of each data set for tests, and where real ones lie on a machine that has them."""
 
 import os
 from pathlib import Path
@@ -62,3 +62,67 @@ def write_sbd(folder: Path, ids, split: str = "train", **kwargs) -> None:
         Image.fromarray(image).save(folder / "img" / f"{name}.jpg", "PNG")
         label[label == 255] = 0
         save_mat(folder / "cls" / f"{name}.mat", label)
+
+
+SCENES = "spatial_envelope_256x256_static_8outdoorcategories"
+
+
+def write_list(path: Path, ids) -> None:
+    """A list of ids, one a line; the folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{name}\n" for name in ids))
+
+
+def save_matrix(path: Path, key: str, matrix: np.ndarray) -> None:
+    """A .mat file of version 5 with one matrix, compressed as MATLAB does it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scipy.io.savemat(str(path), {key: matrix}, do_compression=True)
+
+
+def save_picture(path: Path, image: np.ndarray) -> None:
+    """PNG data under any name: lossless, so that the pixels are known."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path, "PNG")
+
+
+def write_siftflow(folder: Path, ids, split: str = "test", size=(13, 9), seed: int = 0) -> list[tuple[np.ndarray, ...]]:
+    """A folder in SIFT Flow's layout; the (image, semantic, geometric) arrays of its files. Labels are doubles in MATLAB."""
+    write_list(folder / f"{split}.txt", ids)
+    rng, held = np.random.RandomState(seed), []
+    for name in ids:
+        shape = size[::-1]
+        image = rng.randint(0, 256, (*shape, 3)).astype(np.uint8)
+        sem, geo = rng.randint(0, 34, shape).astype(float), rng.choice([-1, 1, 2, 3], shape).astype(float)
+        save_picture(folder / "Images" / SCENES / f"{name}.jpg", image)
+        save_matrix(folder / "SemanticLabels" / SCENES / f"{name}.mat", "S", sem)
+        save_matrix(folder / "GeoLabels" / SCENES / f"{name}.mat", "S", geo)
+        held.append((image, sem, geo))
+    return held
+
+
+def write_nyud(folder: Path, ids, split: str = "test", size=(13, 9), seed: int = 0) -> list[tuple[np.ndarray, ...]]:
+    """A folder in the layout of the prepared NYUD; the (color, depth, hha, label) arrays of its files."""
+    write_list(folder / f"{split}.txt", ids)
+    rng, held = np.random.RandomState(seed), []
+    for name in ids:
+        shape = size[::-1]
+        color, hha = (rng.randint(0, 256, (*shape, 3)).astype(np.uint8) for _ in range(2))
+        depth, label = rng.randint(700, 10000, shape).astype(np.uint16), rng.randint(0, 41, shape).astype(np.uint8)
+        for kind, image in (("images", color), ("hha", hha), ("depth", depth)):
+            save_picture(folder / "data" / kind / f"img_{name}.png", image)
+        save_matrix(folder / "segmentation" / f"img_{name}.mat", "segmentation", label)
+        held.append((color, depth, hha, label))
+    return held
+
+
+def write_context(folder: Path, ids, split: str = "val", size=(13, 9), seed: int = 0) -> list[tuple[np.ndarray, ...]]:
+    """pascal/ and pascal-context/ of PASCAL-Context's layout in a folder; the (image, label) arrays of its files."""
+    write_list(folder / "pascal/VOC2010/ImageSets/Main" / f"{split}.txt", ids)
+    rng, held = np.random.RandomState(seed), []
+    for name in ids:
+        shape = size[::-1]
+        image, label = rng.randint(0, 256, (*shape, 3)).astype(np.uint8), rng.randint(1, 460, shape).astype(np.uint16)
+        save_picture(folder / "pascal/VOC2010/JPEGImages" / f"{name}.jpg", image)
+        save_matrix(folder / "pascal-context/trainval" / f"{name}.mat", "LabelMap", label)
+        held.append((image, label))
+    return held

@@ -1,6 +1,7 @@
 """Runs solve.py scripts in forked children, so that importing torch is paid for once. See solving.py.
 
-Reads a job a line (JSON: script, arguments, cwd, output, kill_after, env) from stdin; answers each with its wait status.
+Reads a job a line (JSON: script, arguments, cwd, output, kill_after, kill_when, env) from stdin; answers each with its
+wait status. kill_after: seconds; kill_when: a file whose appearance ends it.
 """
 
 import json
@@ -44,7 +45,7 @@ for line in sys.stdin:
         os._exit(status)
     deadline = time.monotonic() + (job["kill_after"] or 120)
     done, status = 0, 0
-    while not done and time.monotonic() < deadline:
+    while not done and time.monotonic() < deadline and not (job["kill_when"] and os.path.exists(job["kill_when"])):
         done, status = os.waitpid(pid, os.WNOHANG)
         time.sleep(0.002)
     if not done:

@@ -1,14 +1,17 @@
 """Experiments small enough for tests, and running their solve.py: the real script, a narrow net, a tiny data set."""
 
 import atexit
+import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import prototxt
 from segfiles_for_tests import ROOT, write_voc
 
 NARROW = """import importlib.util, os, sys
@@ -16,10 +19,19 @@ spec = importlib.util.spec_from_file_location('real_net', {real!r})
 real = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(real)
 
+VARIANTS = getattr(real, 'VARIANTS', {{}})
+wide = real.fcn
 
-def fcn(data, classes=21):
-    return real.fcn(data, classes, widths=(4, 4, 4, 4, 4, 8))
+
+def fcn(data, *classes, **options):
+    return wide(data, *classes, widths={widths!r}, **options)
+
+
+real.fcn = fcn      # so that nets() makes narrow ones, too
+nets = real.nets
 """
+WIDTHS = {"vgg16": (4, 4, 4, 4, 4, 8), "alexnet": (4, 4, 4, 4, 4, 8),
+          "googlenet": ((4, 4, 4), *[(2, 2, 2, 2, 2, 2)] * 9)}
 _servers: dict[str, subprocess.Popen] = {}
 
 
@@ -31,25 +43,43 @@ def data_set(folder: Path, classes: int = 5, train: int = 7, val: int = 2) -> Pa
     return folder
 
 
-def repository(folder: Path, names=("voc-fcn32s", "voc-fcn16s", "voc-fcn8s")) -> Path:
-    """A checkout whose experiments are the real ones but narrow, and learn fast enough for a few steps to show."""
+def trunk_of(name: str) -> str:
+    """The trunk of an experiment: a key of WIDTHS."""
+    return next((trunk for trunk in WIDTHS if trunk in name), "vgg16")
+
+
+def repository(folder: Path, names=("voc-fcn32s", "voc-fcn16s", "voc-fcn8s"), committed: bool = False) -> Path:
+    """A checkout whose experiments are the real ones but narrow, and learn fast enough for a few steps to show.
+
+    committed: with the prototxts of their nets, for the released data; otherwise they can be trained with --data alone.
+    """
     for name in ("tools", "torchcaffe", "data"):
         folder.mkdir(exist_ok=True)
         (folder / name).symlink_to(ROOT / name)
     for name in names:
         (folder / name).mkdir()
-        for file in ("solve.py", "caffemodel-url"):
-            shutil.copy(ROOT / name / file, folder / name / file)
-        solver = (ROOT / name / "solver.prototxt").read_text()
-        rate = solver[solver.index("base_lr:") :].splitlines()[0]
-        (folder / name / "solver.prototxt").write_text(solver.replace(rate, "base_lr: 1e-6"))
-        (folder / name / "net.py").write_text(NARROW.format(real=str(ROOT / name / "net.py")))
+        for file in [ROOT / name / "solve.py", *(ROOT / name).glob("*caffemodel-url")]:
+            shutil.copy(file, folder / name / file.name)
+        for file in (ROOT / name).glob("*solver.prototxt"):
+            text = re.sub(r"(?m)^base_lr: 1e-1\d$", "base_lr: 1e-6", file.read_text())
+            (folder / name / file.name).write_text(text)
+        net = folder / name / "net.py"
+        net.write_text(NARROW.format(real=str(ROOT / name / "net.py"), widths=WIDTHS[trunk_of(name)]))
+        if committed:
+            spec = importlib.util.spec_from_file_location("narrow_net", net)
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            for split, param in module.nets().items():
+                prototxt.write(str(folder / name / f"{split}.prototxt"), param)
     return folder
 
 
-def solve(script: Path, *arguments, kill_after: float | None = None, cwd: Path | None = None,
-          env: dict[str, str] | None = None) -> tuple[int, str]:
-    """Run a solve.py on the embedded Caffe: (exit status, or minus the signal that ended it; what it printed)."""
+def solve(script: Path, *arguments, kill_after: float | None = None, kill_when: Path | None = None,
+          cwd: Path | None = None, env: dict[str, str] | None = None) -> tuple[int, str]:
+    """Run a solve.py on the embedded Caffe: (exit status, or minus the signal that ended it; what it printed).
+
+    kill_after: seconds. kill_when: a file; it is killed once that is there.
+    """
     server = _servers.get("torch")
     if server is None:
         tools = [str(ROOT / "tools"), str(ROOT / "torchcaffe" / "pycaffe"), str(ROOT / "tests")]
@@ -60,7 +90,8 @@ def solve(script: Path, *arguments, kill_after: float | None = None, cwd: Path |
         atexit.register(server.kill)
     output = script.parent / "console.txt"
     job = {"script": str(script), "arguments": [str(a) for a in arguments], "cwd": str(cwd or script.parent.parent),
-           "output": str(output), "kill_after": kill_after, "env": env or {}}
+           "output": str(output), "kill_after": kill_after, "env": env or {},
+           "kill_when": str(kill_when) if kill_when else None}
     server.stdin.write(json.dumps(job) + "\n")
     server.stdin.flush()
     return os.waitstatus_to_exitcode(int(server.stdout.readline())), output.read_text()

@@ -1,17 +1,20 @@
 """solve.py from end to end on narrow nets: base weights, first loss, resume after kills, what is said and left behind."""
 
+import errno
 import fcntl
 import json
 import math
 import random
 import re
 import shutil
+import time
 from pathlib import Path
 
 import baseweights
 import caffemodel
 import numpy as np
 import pytest
+import recipe
 from segfiles_for_tests import ROOT, save_label
 from solving import data_set, repository, solve
 
@@ -64,9 +67,9 @@ def test_the_staircase_from_any_folder(repo, data, tmp_path):
     assert re.search(r"^I\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ solver\.cpp:\d+\] Iteration 0 .*, loss = ", log, re.M)
     assert re.search(r"^I\d{4} \S+ +\d+ \S+\] Solving run/set$", log, re.M)
     assert "first loss" in log and "Iteration 0" not in said  # Caffe's own lines are in the log alone
-    assert sorted(p.name for p in run.iterdir()) == [
-        ".lock", "best.caffemodel", "metrics.jsonl", "run.json", "score.txt", "snapshot", "solver.prototxt", "train.log",
-        "train.prototxt", "val.prototxt"]
+    assert sorted(p.name.split(".out.")[0] for p in run.iterdir()) == [
+        ".lock", "best.caffemodel", "confusion.json", "events", "metrics.jsonl", "report.html", "run.json", "score.txt",
+        "snapshot", "solver.prototxt", "train.log", "train.prototxt", "val.prototxt"]
 
 
 def test_best_is_the_snapshot_of_the_best_row_and_old_ones_go(repo, data):
@@ -104,13 +107,15 @@ def same_end(one: Path, other: Path) -> None:
 def test_killed_at_ten_random_moments_it_ends_where_it_would_have_ended(repo, data, tmp_path):
     """Dropout is on and the order of images random: both are wound on to where the snapshot was taken."""
     how = dict(steps=2, rounds=6)
+    begun = time.monotonic()
     assert short(repo, data, **how)[0] == 0
+    took = time.monotonic() - begun
     whole = repo / "voc-fcn32s/run/set"
     other = repository(tmp_path / "other", ["voc-fcn32s"])
     run = other / "voc-fcn32s/run/set"
     rng, kills, resumed = random.Random(0), 0, 0
     while kills < 10:
-        done, said = short(other, data, kill_after=rng.uniform(0.05, 0.8), **how)
+        done, said = short(other, data, kill_after=rng.uniform(0.05, took), **how)
         resumed += "goes on from" in said
         if done == 0:   # it came to its end before it was to be killed: begin another
             same_end(whole, run)
@@ -152,6 +157,64 @@ def test_two_at_once_are_refused(repo, data):
     assert done == 1 and "another process trains here" in said and "--run" in said
 
 
+# -- names and records -----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["..", "../x", "a/b", ".hidden", "", "/tmp/x"])
+def test_a_run_has_a_plain_name(repo, data, name):
+    """--run .. --fresh would move the experiment's folder."""
+    done, said = short(repo, data, "--run", name, "--fresh")
+    assert done == 2 and "is no plain name for a folder" in said
+    assert sorted(p.name for p in (repo / "voc-fcn32s").iterdir()) == [
+        "caffemodel-url", "console.txt", "cvpr-solver.prototxt", "net.py", "solve.py", "solver.prototxt"]
+
+
+@pytest.mark.parametrize(("text", "said_of_it"), [
+    ("", "Expecting value"), ("[]", "wanted a dictionary"), ('{"weights": []}', "it lacks data, variant, learning"),
+    ('{"weights": "x", "data": null}', "a list of weights"), ("{", "Expecting property name")])  # fmt: skip
+def test_a_damaged_record_is_named(repo, data, text, said_of_it):
+    run = repo / "voc-fcn32s/run/set"
+    run.mkdir(parents=True)
+    (run / "run.json").write_text(text)
+    done, said = short(repo, data)
+    assert done == 1 and f"{run}/run.json: not the record of a run" in said and said_of_it in said
+    assert "--fresh" in said and "Traceback" not in said
+
+
+def test_damaged_metrics_are_named(repo, data):
+    assert short(repo, data, steps=1, rounds=1)[0] == 0
+    metrics = repo / "voc-fcn32s/run/set/metrics.jsonl"
+    for line, words in (('{"iteration": 1}', "no number mean_iu"), ('{"iter', "not a line of metrics")):
+        metrics.write_text(line + "\n")
+        done, said = short(repo, data, steps=1, rounds=2)
+        assert done == 1 and f"{metrics}:1: " in said and words in said and "remove it" in said
+
+
+def test_the_record_says_what_it_was_begun_with(repo, data):
+    assert short(repo, data, steps=1, rounds=1)[0] == 0
+    run = repo / "voc-fcn32s/run/set"
+    record = json.loads((run / "run.json").read_text())
+    assert (record["experiment"], record["run"], record["data"]) == ("voc-fcn32s", "set", str(data))
+    assert record["weights"] == [{"file": "random", "sha256": None, "suffix": ""}]
+    assert record["nets"] == {name: baseweights.sha256(str(run / f"{name}.prototxt")) for name in ("train", "val")}
+    assert record["versions"]["numpy"] == np.__version__ and record["versions"]["torch"] and record["caffe"] == "torch"
+    assert record["resumed"] == []
+    net = repo / "voc-fcn32s/net.py"
+    net.write_text(net.read_text() + "\n\ndef fcn(data, classes, **options):\n"
+                   "    net = wide(data, classes, widths=(4, 4, 4, 4, 4, 8))\n"
+                   "    net.layer[-1].name = 'other'\n    return net\n")
+    done, said = short(repo, data, steps=1, rounds=2)
+    assert done == 0 and "run/set/train.prototxt" in said and "the net is another than this run was begun with" in said
+    assert [entry["iteration"] for entry in json.loads((run / "run.json").read_text())["resumed"]] == [1]
+
+
+def test_errors_of_files_name_the_whole_path(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    said = recipe.message(PermissionError(errno.EACCES, "Permission denied", "run/voc/train.log"))
+    assert said.startswith(f"{tmp_path}/run/voc/train.log: Permission denied; make it writable")
+    said = recipe.message(OSError(errno.ENOSPC, "No space left on device", "x"))
+    assert said == f"{tmp_path}/x: No space left on device; the disk is full: free some space, then run again"
+    assert recipe.message(OSError("a.jpg: no such image; put it there")) == "a.jpg: no such image; put it there"
+
+
 # -- base weights -----------------------------------------------------------------------------------------------------
 def test_without_base_weights_it_says_where_it_looked(repo, data):
     done, said = solve(repo / "voc-fcn16s/solve.py", "--data", data)
@@ -159,6 +222,8 @@ def test_without_base_weights_it_says_where_it_looked(repo, data):
     for place in ("voc-fcn32s/run/set/best.caffemodel", "voc-fcn32s/voc-fcn32s.caffemodel",
                   "voc-fcn32s/fcn32s-heavy-pascal.caffemodel (as released: http", "--weights random"):
         assert place in said, said
+    # it looks before it builds nets, which takes minutes at full width
+    assert not (repo / "voc-fcn16s/run/set/solver.prototxt").exists()
     done, said = solve(repo / "voc-fcn32s/solve.py", "--data", data)
     assert done == 1 and "ilsvrc-nets/vgg16-fcn.caffemodel" in said and "VGG_ILSVRC_16_layers.caffemodel" in said
     assert "Traceback" not in said
@@ -244,7 +309,7 @@ def test_the_committed_nets_without_their_data_say_where_it_comes_from(repo, dat
         shutil.copy(ROOT / "voc-fcn32s" / f"{name}.prototxt", repo / "voc-fcn32s")
     if (ROOT / "data/sbdd").exists():
         pytest.skip("the data set is on this machine")
-    done, said = solve(repo / "voc-fcn32s/solve.py")
+    done, said = solve(repo / "voc-fcn32s/solve.py", "--weights", "random")
     assert done == 1 and "data/sbdd/dataset/train.txt" in said and "python data/pascal/prepare.py" in said
 
 

@@ -87,17 +87,25 @@ def test_metrics_round_trip_and_a_bad_line_is_named(tmp_path):
         runlog.read_metrics(path)
 
 
+@pytest.mark.parametrize("line", ["3", "[]", "{}", '{"iteration": "2"}', "null", ""])
+def test_a_line_that_is_no_row_is_named(tmp_path, line):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"iteration": 1}\n' + line + "\n")
+    with pytest.raises(ValueError, match=rf"{tmp_path}/metrics.jsonl:2: not a line of metrics"):
+        runlog.read_metrics(str(path))
+
+
 def test_a_full_disk_leaves_the_old_file_and_no_part(tmp_path, monkeypatch):
     path = tmp_path / "metrics.jsonl"
-    runlog.write_metrics(str(path), [{"a": 1}])
+    runlog.write_metrics(str(path), [{"iteration": 1}])
 
     def full(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        runlog.write_metrics(str(path), [{"a": 2}])
-    assert runlog.read_metrics(str(path)) == [{"a": 1}] and os.listdir(tmp_path) == ["metrics.jsonl"]
+        runlog.write_metrics(str(path), [{"iteration": 2}])
+    assert runlog.read_metrics(str(path)) == [{"iteration": 1}] and os.listdir(tmp_path) == ["metrics.jsonl"]
 
 
 # -- snapshots -----------------------------------------------------------------------------------------------------------
@@ -198,3 +206,12 @@ def test_curves_of_a_run(tmp_path, capsys):
     for half in (page[:, : curves.WIDTH], page[:, curves.WIDTH :]):    # both panels have a line in the second run's colour
         assert (half == curves.COLORS[1]).all(-1).sum() > 50
     assert curves.main([str(tmp_path), "--out", str(out)]) == 1 and "train.log" in capsys.readouterr().err
+    runlog.write_metrics(str(run / "metrics.jsonl"), [{"iteration": 1, "accuracy": 0.5}])
+    assert curves.main([str(run), "--out", str(out)]) == 1 and "has no mean IU" in capsys.readouterr().err
+
+
+def test_curves_of_a_broken_engine_are_a_message(tmp_path, capsys, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("layer 'conv1' (Convolution): no")
+    monkeypatch.setattr(curves, "draw_runs", broken)
+    assert curves.main([str(tmp_path)]) == 1 and "curves.py: layer 'conv1'" in capsys.readouterr().err

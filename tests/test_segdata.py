@@ -2,7 +2,10 @@
 
 import json
 import os
+import subprocess
+import sys
 import tarfile
+import threading
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ import segdata
 import segfiles
 import voc_layers
 from PIL import Image
-from segfiles_for_tests import pictures, save_label, save_mat, shared, write_sbd, write_voc
+from segfiles_for_tests import ROOT, pictures, save_label, save_mat, shared, write_sbd, write_voc
 
 MEAN = (104.00699, 116.66877, 122.67892)
 
@@ -67,7 +70,7 @@ def test_random_order_is_the_released_one(data, n):
     (data / "sbd/train.txt").write_text("".join(f"{i}\n" for i in range(n)))
     layer, top = sbdd(data / "sbd", seed=1337)
     (validation, validation_top) = voc(data / "voc")
-    layer.load = lambda name: (np.zeros((3, 1, 1)), np.zeros((1, 1, 1)))
+    layer.load = lambda name: [np.zeros((3, 1, 1)), np.zeros((1, 1, 1))]
     shown = []
     for _ in range(8):
         shown.append(int(step(layer, top)))
@@ -100,7 +103,8 @@ def test_tops_hold_bgr_minus_mean_and_indices(data):
     assert np.array_equal(top[1].data[0, 0], label)
     rounded_twice = image[:, :, ::-1].astype(np.float32) - np.array(MEAN, np.float32)
     assert not np.array_equal(top[0].data[0], rounded_twice.transpose(2, 0, 1))  # so the comparison above can fail
-    assert layer.data.dtype == np.float32 and layer.label.dtype == np.uint8 and layer.label.shape == (1, 9, 13)
+    image, label = layer.load("a")
+    assert image.dtype == np.float32 and label.dtype == np.uint8 and label.shape == (1, 9, 13)
 
 
 def test_sbd_labels(data):
@@ -119,7 +123,7 @@ def test_one_decode_a_forward(data):
     for _ in range(4):
         layer.reshape([], top)
         step(layer, top)
-    assert loaded == ["a", "b", "c", "a"]
+    assert loaded[:4] == ["a", "b", "c", "a"] and len(loaded) <= 5  # the one after may be loading already
 
 
 def test_setting_idx_rewinds(data):
@@ -129,6 +133,67 @@ def test_setting_idx_rewinds(data):
     layer.idx = 0
     assert step(layer, top) == "a"
     assert np.array_equal(top[1].data[0, 0], next(iter(pictures(1)))[1])
+
+
+@pytest.mark.parametrize("make_layer", [lambda data: voc(data / "voc"), lambda data: sbdd(data / "sbd", seed=1337)])
+def test_loading_ahead_changes_nothing(data, make_layer):
+    """Same images, same bits as without, also after a rewind, a resumed order and an image that is shown twice."""
+    shown = []
+    for ahead in (True, False):
+        layer, top = make_layer(data)
+        if not ahead:
+            layer._ahead.begin = lambda name: None
+        shown.append([])
+        for i in range(12):
+            if i == 5:
+                layer.idx = 0
+            if i == 8:
+                layer.skip(3)
+            shown[-1].append((step(layer, top), top[0].data.tobytes(), top[1].data.tobytes()))
+    assert shown[0] == shown[1] and len(set(shown[0])) > 2
+
+
+def test_the_next_image_loads_while_the_net_computes(data):
+    layer, top = voc(data / "voc")
+    started, go_on, load = threading.Event(), threading.Event(), layer.load
+
+    def slow(name):
+        if name == "b":
+            started.set()
+            assert go_on.wait(10)
+        return load(name)
+
+    layer.load = slow
+    assert step(layer, top) == "a"
+    assert started.wait(10)  # in the background: this forward is over
+    go_on.set()
+    assert step(layer, top) == "b"
+    assert np.array_equal(top[1].data[0, 0], list(pictures(2))[1][1])
+
+
+def test_an_error_ahead_is_raised_when_its_image_is_due(data):
+    (data / "voc/SegmentationClass/b.png").unlink()
+    layer, top = voc(data / "voc")
+    assert step(layer, top) == "a"
+    layer._ahead._job.join()
+    with pytest.raises(OSError, match=r"SegmentationClass/b\.png: no such label"):
+        step(layer, top)
+    with pytest.raises(OSError, match=r"SegmentationClass/b\.png: no such label"):  # and it stays wrong
+        step(layer, top)
+    layer.idx = 2
+    assert step(layer, top) == "c"
+
+
+def test_a_process_ends_while_an_image_loads():
+    """Neither hung nor killed: it waits for the thread of the image, and no longer."""
+    script = """
+import sys, time; sys.path.insert(0, sys.argv[1])
+import prefetch
+prefetch.Prefetch(lambda name: time.sleep(0.2) or print(name, flush=True)).begin("image")
+print("ends", flush=True)
+"""
+    done = subprocess.run([sys.executable, "-c", script, str(ROOT / "tools")], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ends\nimage\n", "")
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "LA", "1", "CMYK"])

@@ -43,7 +43,7 @@ def load_solve():
         return module(ROOT / "shapes/solve.py")
     finally:
         sys.path.remove(str(ROOT / "shapes"))
-        for name in ("net", "crops", "report"):
+        for name in ("net", "crops", "summary"):
             sys.modules.pop(name, None)
 
 

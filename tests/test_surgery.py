@@ -1,5 +1,6 @@
 """tools/surgery.py on nets of the engine and on files: what moves where, what is refused, what is said."""
 
+import baseweights
 import caffe
 import caffemodel
 import numpy as np
@@ -163,6 +164,30 @@ def test_expand_score(tmp_path, conv):
         surgery.expand_score(conv, "conv1", conv, "fc7")
 
 
+def test_extend_inputs(tmp_path, full):
+    wide = net_of(tmp_path, CONV.replace("dim: 3 dim: 6", "dim: 5 dim: 6").replace('"conv1"', '"conv1_d"'))
+    report = surgery.extend_inputs(wide, "conv1_d", full, "conv1")
+    old, new = full.params["conv1"], wide.params["conv1_d"]
+    assert np.array_equal(new[0].data[:, :3], old[0].data) and np.array_equal(new[1].data, old[1].data)
+    for channel in (3, 4):
+        np.testing.assert_allclose(new[0].data[:, channel], old[0].data.mean(1), rtol=1e-6)  # a float32 sum of three
+    assert (report.count("copied"), report.count("coerced")) == (4 * 3 * 9 + 4, 4 * 2 * 9)
+    assert "first 3 of 5 inputs" in str(report)
+    for target, source, named in ((full, wide, "conv1_d"), (wide, full, "fc6"), (wide, full, "none")):
+        before = parameters(target)
+        with pytest.raises(SurgeryError, match=rf"extend_inputs: '{named}' has shapes .*the second dimension alone"):
+            surgery.extend_inputs(target, "conv1" if target is full else "conv1_d", source, named)
+        assert unchanged(target, before)
+
+
+def test_a_file_stands_for_a_net(tmp_path, full, conv):
+    full.save(str(tmp_path / "full.caffemodel"))
+    weights = surgery.Weights(str(tmp_path / "full.caffemodel"))
+    assert list(weights.params) == ["conv1", "fc6", "fc7", "fc8"]
+    assert str(surgery.transplant(conv, weights)) == str(surgery.transplant(conv, full))
+    assert np.array_equal(conv.params["fc6"][0].data.ravel(), full.params["fc6"][0].data.ravel())
+
+
 def test_refuse_zeros(full, conv):
     """Trunk and deconvolutions must hold something; score layers, which start at zero, need not."""
     with pytest.raises(SurgeryError, match="zero in conv1, fc6, fc7: load base weights.*and in upscore: call surgery"):
@@ -258,6 +283,21 @@ def test_convolutionalize_infers_vggs_and_alexnets_kernels():
     """25088 / 512 = 7 x 7; 9216 / 256 = 6 x 6."""
     assert surgery._kernel("vgg", "fc6", 25088, 512) == (7, 7)
     assert surgery._kernel("alexnet", "fc6", 9216, 256) == (6, 6)
+
+
+def test_convolutionalize_bvlcs_googlenet(tmp_path):
+    """Its last classifier sees an average pooling, 1x1, of four joined streams: no square map of the layer before it."""
+    source, target = str(tmp_path / "bvlc_googlenet.caffemodel"), str(tmp_path / "googlenet-fcn.caffemodel")
+    conv, full = "Convolution", "InnerProduct"
+    caffemodel.write(source, [("loss1/conv", conv, [np.zeros((128, 8, 1, 1))]), ("loss1/fc", full, [np.zeros((16, 2048))]),
+                              ("inception_5b/pool_proj", conv, [np.zeros((128, 8, 1, 1)), np.zeros(128)]),
+                              ("loss3/classifier", full, [np.zeros((10, 1024)), np.zeros(10)])])  # fmt: skip
+    with pytest.raises(SurgeryError, match=r"--kernel loss3/classifier=HEIGHTxWIDTH"):
+        surgery.convolutionalize(source, target)
+    path, how = baseweights.find(target, [])
+    assert path == target and how.startswith(f"made from {source}: BVLC's GoogLeNet")
+    shapes = {layer.name: layer.blobs[0].shape for layer in caffemodel.read(target)}
+    assert shapes["loss3/classifier"] == (10, 1024, 1, 1) and shapes["loss1/fc"] == (16, 128, 4, 4)
 
 
 def write_layers(path, *inputs):

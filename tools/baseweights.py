@@ -4,31 +4,44 @@ from __future__ import division, print_function
 import hashlib
 import io
 import os
+import re
 
 import numpy as np
 
-import caffemodel
 import snapshots
 import surgery
 
-CLASSIFIER = 'vgg16-fcn.caffemodel', 'VGG_ILSVRC_16_layers.caffemodel'     # made from, if only the second is there
+# What an FCN's trunk is made from if it is not there: stock classifiers, by the names they are given out under, the kernels
+# of fully connected layers that see more than the layer before them in the file, and what is to be said of it
+CLASSIFIERS = {
+    'vgg16-fcn.caffemodel': [
+        ('VGG_ILSVRC_16_layers.caffemodel', {}, "the Oxford group's VGG16, from the Caffe Model Zoo")],
+    'alexnet-fcn.caffemodel': [
+        ('bvlc_reference_caffenet.caffemodel', {}, "BVLC's CaffeNet, from the Caffe Model Zoo"),
+        ('bvlc_alexnet.caffemodel', {}, "BVLC's AlexNet, from the Caffe Model Zoo. It was trained with the normalization "
+         'before the pooling, this net has it after, as CaffeNet: bvlc_reference_caffenet.caffemodel fits better')],
+    'googlenet-fcn.caffemodel': [
+        ('bvlc_googlenet.caffemodel', {'loss3/classifier': (1, 1)}, "BVLC's GoogLeNet, from the Caffe Model Zoo")],
+}
+FIRST = re.compile(r'conv1(_1.*|/7x7_s2)?$')     # the first convolution of VGG16, AlexNet, GoogLeNet
 
 
 class BaseWeightsError(ValueError):
     """No base weights; the message lists the places looked at and what would be there."""
 
 
-def find(named, run):
+def find(named, runs):
     """The file to start from when a recipe names `named`, e.g. '../voc-fcn16s/voc-fcn16s.caffemodel'.
 
     The released recipes name their weights so, but trained files and downloaded ones are called otherwise. Looked at in
-    this order: best weights and newest snapshot of the run called `run` in that folder; the file itself; the file under
-    the name it was released by (caffemodel-url in that folder); a stock classifier, which is made convolutional.
-    Returns (path, how it was come by). Raises BaseWeightsError.
+    this order: best weights and newest snapshot of the first of the `runs` (names) that there is in that folder; the file
+    itself; the file under the name it was released by (caffemodel-url in that folder, or one that begins with the name);
+    a stock classifier, which is made convolutional. Returns (path, how it was come by). Raises BaseWeightsError.
     """
     folder, places = os.path.dirname(named), []
+    stem = os.path.splitext(os.path.basename(named))[0]
     script = os.path.join(folder, 'solve.py')
-    if os.path.exists(script):
+    for run in runs if os.path.exists(script) else []:
         trained = os.path.join(folder, 'run', run)
         prefix = os.path.join(trained, 'snapshot', 'train')
         places.append((os.path.join(trained, 'best.caffemodel'), 'the best that python %s has made'
@@ -36,20 +49,21 @@ def find(named, run):
         places += [(snapshots.paths(prefix, i)[0], 'its newest snapshot') for i in snapshots.iterations(prefix)
                    if not snapshots.damage(prefix, i)][:1]
     places.append((named, 'as the recipe names it'))
-    url = os.path.join(folder, 'caffemodel-url')
-    if os.path.exists(url):
-        with io.open(url, encoding='ascii') as f:
-            address = f.read().split()[0]
-        places.append((os.path.join(folder, os.path.basename(address)), 'as released: %s' % address))
+    for url in (os.path.join(folder, stem + '-caffemodel-url'), os.path.join(folder, 'caffemodel-url')):
+        if os.path.exists(url):
+            with io.open(url, encoding='ascii') as f:
+                address = f.read().split()[0]
+            places.append((os.path.join(folder, os.path.basename(address)), 'as released: %s' % address))
+            break
     for path, how in places:
         if os.path.isfile(path):
             return path, how
-    if os.path.basename(named) == CLASSIFIER[0]:
-        stock = os.path.join(folder, CLASSIFIER[1])
+    for name, kernels, what in CLASSIFIERS.get(os.path.basename(named), ()):
+        stock = os.path.join(folder, name)
         if os.path.isfile(stock):
-            surgery.convolutionalize(stock, named)
-            return named, 'made from %s' % os.path.abspath(stock)
-        places.append((stock, "the Oxford group's VGG16 from the Caffe Model Zoo, to be made convolutional"))
+            surgery.convolutionalize(stock, named, kernels)
+            return named, 'made from %s: %s' % (os.path.abspath(stock), what)
+        places.append((stock, '%s; it is made convolutional' % what))
     raise BaseWeightsError(
         'no base weights. Looked for\n%s\nPut one of them there, or name a file with --weights (--weights random starts '
         'from a random trunk, which learns little in the time of these recipes)'
@@ -65,47 +79,40 @@ def sha256(path):
     return digest.hexdigest()
 
 
-def load(net, path, other_classes=False):
+def load(net, path, suffix='', other_classes=False):
     """Load a caffemodel into a net; returns surgery's Report.
 
-    other_classes: layers of the head (score*, up*) whose shapes differ are dropped and stay as they are in the net,
-    for weights of another number of classes. Otherwise, and for other layers, that is a SurgeryError.
+    suffix: what the net's layers have after the names that the file's have, for a net that has a trunk twice; layers that
+    it does not have then are dropped. other_classes: layers of the head (score*, up*) whose sizes differ are dropped and
+    stay as they are in the net, for weights of another number of classes. Raises SurgeryError for other differences.
     """
-    if not other_classes:
+    if not suffix and not other_classes:
         return surgery.load(net, path)
-    report, todo = surgery.Report('weights of %s' % path, 'layers'), []
-    for layer in caffemodel.read(path):
-        number = sum(blob.size for blob in layer.blobs)
-        blobs = net.params[layer.name] if layer.name in net.params else []
-        got, wanted = [b.shape for b in layer.blobs], [tuple(b.data.shape) for b in blobs]
-        fits = [int(np.prod(s)) for s in got] == [int(np.prod(s)) for s in wanted] and (layer.legacy or got == wanted)
-        if fits and blobs:
-            todo.append((blobs, layer.blobs))
-            report.copied.append((layer.name, number))
-        elif not blobs or layer.name.startswith(('score', 'up')):
-            report.dropped += [(layer.name, number)] if number else []
-        else:
-            raise surgery.SurgeryError("%s: layer '%s' has parameters of shapes %s, the net's has %s; only score* and up* "
-                                       'may differ, with the number of classes' % (path, layer.name, got, wanted))
-    copied = set(name for name, _ in report.copied)
-    report.left = [(name, sum(b.data.size for b in net.params[name])) for name in net.params if name not in copied]
-    for blobs, values in todo:
-        for blob, value in zip(blobs, values):
-            blob.data[...] = value.reshape(blob.data.shape)
-    return report
+    source, dropped = surgery.Weights(path), []
+    for name in list(source.params) if other_classes else []:
+        got = [blob.data.size for blob in source.params[name]]
+        target = name + suffix
+        wanted = [blob.data.size for blob in net.params[target]] if target in net.params else got
+        if got != wanted and name.startswith(('score', 'up')):
+            dropped.append((name, sum(got)))
+            del source.params[name]
+    report = surgery.transplant(net, source, suffix)
+    report.dropped += dropped
+    report.left = [(what, number) for what, number in report.left if what.partition('[')[0].endswith(suffix)]
+    return report.by_layer('weights of %s%s' % (path, ', to layers *%s' % suffix if suffix else ''))
 
 
 def random_trunk(net, seed):
     """Fill the convolutions of the trunk with random weights, msra: normal with deviation sqrt(2 / inputs); biases 0.
 
-    The first gets a 64th of that, because pixels deviate by some 64 and the layers after it want about 1.
+    The first of a trunk gets a 64th of that, because pixels deviate by some 64 and the layers after it want about 1.
     Returns the names of the layers filled.
     """
     rng, names = np.random.RandomState(seed), []
     for name, layer in zip(net._layer_names, net.layers):
         if layer.type == 'Convolution' and not name.startswith('score'):
             weight = net.params[name][0].data
-            deviation = np.sqrt(2. / weight[0].size) / (1 if names else 64)
+            deviation = np.sqrt(2. / weight[0].size) / (64 if FIRST.match(name) else 1)
             weight[...] = rng.normal(0, deviation, weight.shape)
             names.append(name)
     return names

@@ -28,7 +28,7 @@ class CropDataLayer(caffe.Layer):
         if len(top) != 2 or len(bottom) != 0:
             raise ValueError('%s: %d bottoms, %d tops; wanted none, and 2: data, label' % (who, len(bottom), len(top)))
         params = read_params(self.param_str, who, ('crop_dir', 'split', 'mean', 'batch_size'), ('seed', 'classes'))
-        check_params(params, who, 'crop_dir')
+        check_params(params, who, ('crop_dir',))
         self.batch = params['batch_size']
         if type(self.batch) is not int or self.batch < 1:
             raise ValueError('%s: param_str key batch_size is %r; wanted a number of 1 or more' % (who, self.batch))

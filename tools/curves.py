@@ -41,7 +41,10 @@ def draw_runs(runs, path):
     for run in runs:
         name = os.path.basename(os.path.abspath(run))
         losses.append((name,) + runlog.read_losses(os.path.join(run, 'train.log')))
-        rows = runlog.read_metrics(os.path.join(run, 'metrics.jsonl'))
+        rows = [row for row in runlog.read_metrics(os.path.join(run, 'metrics.jsonl')) if 'mean_iu' in row]
+        if any('mean_iu' not in row for row in rows):
+            raise ValueError('%s: its metrics.jsonl has no mean IU; wanted a run of a segmentation net'
+                             % os.path.abspath(run))
         scores.append((name, [row['iteration'] for row in rows], [row['mean_iu'] for row in rows]))
     vis.save_atomic(draw([('training loss, sum over an image', losses), ('mean IU', scores)]), path)
 
@@ -101,7 +104,7 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     try:
         draw_runs(options.runs, options.out)
-    except (ValueError, EnvironmentError) as error:
+    except (ValueError, EnvironmentError, RuntimeError) as error:
         print('curves.py: %s' % error, file=sys.stderr)
         return 1
     print(os.path.abspath(options.out))

@@ -12,10 +12,17 @@ EVERY = 30      # seconds between two lines
 
 
 class Progress(object):
-    """Follows a Run iteration by iteration. begin(end) starts a round, report() says a line."""
+    """Follows a Run iteration by iteration. begin(end) starts a round, report() says a line.
 
-    def __init__(self, run):
-        self.run = run
+    iter_size: how many forwards an iteration has; what is said of the loss is of the last of them. events: an
+    events.Training, which is told each iteration's losses.
+    """
+
+    def __init__(self, run, iter_size, events):
+        self.run, self.events = run, events
+        blobs, task = run.solver.net.blobs, run.tasks[0]
+        self.iter_size, self.batch = iter_size, iter_size * blobs[task.label].data.shape[0]
+        self.pixelwise = len(blobs[task.score].data.shape) == 4
         self.end = None
         self.begin(None)
 
@@ -29,15 +36,17 @@ class Progress(object):
     def iteration(self):
         """Between backward and update: note the loss. ValueError if it is not finite: the weights are lost then."""
         run, net = self.run, self.run.solver.net
-        loss = float(net.blobs['loss'].data.flat[0])
-        pixels = int(np.count_nonzero(net.blobs['label'].data != segfiles.IGNORE))
+        losses = [float(net.blobs[task.loss].data.flat[0]) for task in run.tasks]
+        loss = sum(losses)
+        pixels = int(np.count_nonzero(net.blobs[run.tasks[0].label].data != segfiles.IGNORE))
         if not np.isfinite(loss):
             raise ValueError('the loss is %s at iteration %d: base_lr is too high for these weights, or the data holds '
                              'what it should not; lower base_lr in solver.prototxt. The last snapshot is unharmed'
                              % (loss, run.solver.iter))
-        if run.solver.iter == 0 and 'score' in net.blobs:
-            check_first_loss(net, loss, pixels)
+        if run.solver.iter == 0 and self.pixelwise and self.batch == self.iter_size:
+            check_first_loss(net, run.tasks, loss, run.mean)
         self._round.append((loss, pixels))
+        self.events.iteration(run.solver.iter, [(task.name, value) for task, value in zip(run.tasks, losses)])
         if time.time() - self._said > EVERY:
             self.report()
 
@@ -50,10 +59,10 @@ class Progress(object):
         rate = done / max(now - self._begun, 1e-9)
         at = self.run.solver.iter
         left = (self.run.total - at) / rate
-        shown = '%.0f, %.4f a pixel' % (loss, loss / max(pixels, 1)) if 'score' in self.run.solver.net.blobs else \
+        shown = '%.0f, %.4f a pixel' % (loss, loss / max(pixels, 1)) if self.pixelwise and not self.run.mean else \
             '%.4f' % loss
         print('iteration %d of %d: loss %s; %.2f images/s; %s left'
-              % (at, self.run.total, shown, rate * self.run.batch, duration(left)))
+              % (at, self.run.total, shown, rate * self.batch, duration(left)))
         self._said, self._said_at = now, done
 
 
@@ -68,21 +77,33 @@ def duration(seconds):
     return '%d h %d min' % (hours, minutes % 60) if hours < 24 else '%d d %d h' % (hours // 24, hours % 24)
 
 
-def check_first_loss(net, loss, pixels):
-    """Say whether the first loss of a fresh net is what zero scores give, (pixels that count) x ln (classes).
+def check_first_loss(net, tasks, loss, mean):
+    """Say whether the first loss of a fresh net is what zero scores give: (pixels that count) x ln (classes), of each task.
 
-    The sum is taken again in double precision, from the scores: Caffe's CPU code adds in single precision and loses a
-    little, which is said too. Scores that are not zero, because the weights bring score layers along, are said.
+    loss: what Caffe said, of all tasks. mean: it is the mean over the pixels that count. The sum is taken again in double
+    precision, from the scores: Caffe's CPU code adds in single precision and loses a little, which is said too. Scores
+    that are not zero, because the weights bring score layers along, are said.
     """
-    scores, label = net.blobs['score'].data[0].astype(np.float64), net.blobs['label'].data[0, 0].astype(int)
-    classes, height, width = scores.shape
-    counts = label != segfiles.IGNORE
-    rows, columns = np.ogrid[:height, :width]
+    exact, wanted, terms, zeros = 0., 0., [], True
+    for task in tasks:
+        scores, label = net.blobs[task.score].data[0].astype(np.float64), net.blobs[task.label].data[0, 0].astype(int)
+        counts = label != segfiles.IGNORE
+        pixels = int(np.count_nonzero(counts))
+        by = max(pixels, 1) if mean else 1
+        exact += summed_loss(scores, label, counts) / by
+        wanted += pixels * math.log(len(scores)) / by
+        terms.append('%s ln %d' % ('%d valid pixels x' % pixels if not mean else 'the mean of', len(scores)))
+        zeros = zeros and not scores.any()
+    off = 100 * (loss / exact - 1) if exact else 0.     # no pixel counts: an image of which all is ignored
+    print('first loss = %.6g %s %s = %.6g%s; Caffe printed %.6g%s'
+          % (exact, '=' if '%.6g' % exact == '%.6g' % wanted else 'is not', ' + '.join(terms), wanted,
+             '' if zeros else ': the weights bring score layers that are not zero', loss,
+             ', %+.2g %%, as it adds in single precision' % off if abs(off) > 0.001 else ''))
+
+
+def summed_loss(scores, label, counts):
+    """The loss of scores (float64 [C, H, W]) for a label [H, W], summed over the pixels that count (bool [H, W])."""
+    rows, columns = np.ogrid[:label.shape[0], :label.shape[1]]
     top = scores.max(0)
     losses = top + np.log(np.exp(scores - top).sum(0)) - scores[np.where(counts, label, 0), rows, columns]
-    exact, wanted = float(losses[counts].sum()), pixels * math.log(classes)
-    off = 100 * (loss / exact - 1) if exact else 0.     # no pixel counts: an image of which all is ignored
-    print('first loss = %.6g %s %d valid pixels x ln %d = %.6g%s; Caffe printed %.6g%s'
-          % (exact, '=' if '%.6g' % exact == '%.6g' % wanted else 'is not', pixels, classes, wanted,
-             ': the weights bring score layers that are not zero' if scores.any() else '', loss,
-             ', %+.2g %%, as it adds in single precision' % off if abs(off) > 0.001 else ''))
+    return float(losses[counts].sum())

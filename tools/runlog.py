@@ -128,9 +128,11 @@ def read_metrics(path):
         for number, line in enumerate(f, 1):
             try:
                 rows.append(json.loads(line))
+                if not isinstance(rows[-1], dict) or type(rows[-1].get('iteration')) is not int:
+                    raise ValueError('wanted an object with an iteration')
             except ValueError as error:
                 raise ValueError('%s:%d: not a line of metrics (%s); correct it or remove it: the scoring it held is '
-                                 'lost then' % (path, number, error))
+                                 'lost then' % (os.path.abspath(path), number, error))
     return rows
 
 

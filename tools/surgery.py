@@ -1,6 +1,7 @@
 """Surgery on parameters: from one net to another, from a classifier to a fully convolutional net, bilinear kernels.
 
-On nets (either Caffe's): transplant, interp, expand_score, load, refuse_zeros. On files, without Caffe:
+On nets (either Caffe's): transplant, interp, expand_score, extend_inputs, load, refuse_zeros; Weights lets a file stand
+for the net that is copied from. On files, without Caffe:
 
     python tools/surgery.py convolutionalize VGG_ILSVRC_16_layers.caffemodel vgg16-fcn.caffemodel
 
@@ -9,6 +10,7 @@ Every function checks everything first and changes nothing if it raises. Those t
 from __future__ import division, print_function
 
 import argparse
+import collections
 import sys
 
 import numpy as np
@@ -36,6 +38,18 @@ class Report(object):
         """How many values are of this kind."""
         return sum(number for _, number in getattr(self, kind))
 
+    def by_layer(self, title):
+        """The same of whole layers, under another title; what was coerced stays as it is, with its shapes."""
+        report = Report(title, 'layers')
+        report.coerced = self.coerced
+        for kind in ('copied', 'dropped', 'left'):
+            layers = collections.OrderedDict()
+            for what, number in getattr(self, kind):
+                name = what.partition('[')[0]
+                layers[name] = layers.get(name, 0) + number
+            setattr(report, kind, list(layers.items()))
+        return report
+
     def __str__(self):
         lines = ['%s: values %s' % (self.title, ', '.join('{} {:,}'.format(kind, self.count(kind))
                                                           for kind, _ in self.KINDS))]
@@ -48,6 +62,15 @@ class Report(object):
 
 
 # -- between nets ------------------------------------------------------------------------------------------------------
+class Weights(object):
+    """The parameters of a caffemodel, in the place of a net to copy from: params, as those of a net, but only to read."""
+    Blob = collections.namedtuple('Blob', 'data')
+
+    def __init__(self, path):
+        self.params = collections.OrderedDict((layer.name, [self.Blob(blob) for blob in layer.blobs])
+                                              for layer in caffemodel.read(path) if layer.blobs)
+
+
 def transplant(new_net, net, suffix=''):
     """Copy the parameters of each layer of `net` to the layer of `new_net` named like it plus `suffix`.
 
@@ -100,6 +123,32 @@ def expand_score(new_net, new_layer, net, layer):
         report.copied.append(('%s[%d], first %d of %d' % (new_layer, i, classes, len(news[i].data)), old.data.size))
         if classes < len(news[i].data):
             report.left.append(('%s[%d], the rest' % (new_layer, i), news[i].data.size - old.data.size))
+    return report
+
+
+def extend_inputs(new_net, new_layer, net, layer):
+    """Copy a convolution to one that has more input channels, whose first are the old ones; biases, too.
+
+    Each further channel starts as the mean of the old ones' filters: what a gray image, or a depth, fed in their place
+    would give on average. Raises SurgeryError if the new layer has other outputs, kernels or fewer inputs.
+    """
+    report, olds, news = Report('extend_inputs'), net.params.get(layer, []), new_net.params[new_layer]
+    shapes = [tuple(b.data.shape) for b in olds], [tuple(b.data.shape) for b in news]
+    weights = [found[0] if found and len(found[0]) == 4 else None for found in shapes]
+    if (None in weights or len(olds) != len(news) or weights[0][0] != weights[1][0] or weights[0][1] > weights[1][1] or
+            weights[0][2:] != weights[1][2:] or [b.data.size for b in olds[1:]] != [b.data.size for b in news[1:]]):
+        raise SurgeryError("extend_inputs: '%s' has shapes %s, '%s' has %s; wanted convolutions that differ in the second "
+                           'dimension alone, the inputs, of which there may be more: check num_output, kernel_size and '
+                           'bias_term' % ((layer, shapes[0], new_layer, shapes[1])))
+    inputs = weights[0][1]
+    news[0].data[:, :inputs] = olds[0].data
+    report.copied.append(('%s[0], first %d of %d inputs' % (new_layer, inputs, weights[1][1]), olds[0].data.size))
+    if weights[1][1] > inputs:
+        news[0].data[:, inputs:] = olds[0].data.mean(axis=1, keepdims=True)
+        report.coerced.append(('%s[0], the other inputs: their mean' % new_layer, news[0].data[:, inputs:].size))
+    for i in range(1, len(olds)):
+        news[i].data[...] = olds[i].data.reshape(news[i].data.shape)
+        report.copied.append(('%s[%d]' % (new_layer, i), news[i].data.size))
     return report
 
 

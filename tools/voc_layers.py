@@ -1,47 +1,44 @@
 """Data layers for PASCAL VOC and for SBD (Semantic Boundaries), as the released nets name them: module "voc_layers"."""
 from __future__ import division, print_function
 
-import os
-
 import segfiles
 from segdata import SegDataLayer
 
 
 class VOCSegDataLayer(SegDataLayer):
-    """Images and labels of a folder in VOC layout; see SegDataLayer for tops, order and the other parameters.
+    """Images and labels of a folder in VOC layout; see SegDataLayer for order and the other parameters.
 
-    param_str key voc_dir: the folder with ImageSets/Segmentation/{split}.txt, JPEGImages/{id}.jpg and
-    SegmentationClass/{id}.png (8-bit indices, 255 = ignore), e.g. ../data/pascal/VOC2011.
+    tops: data float32 [1, 3, H, W], BGR minus mean; label [1, 1, H, W], class indices, 255 = ignore.
+
+    param_str keys: voc_dir, the folder with ImageSets/Segmentation/{split}.txt, JPEGImages/{id}.jpg and
+    SegmentationClass/{id}.png (8-bit indices, 255 = ignore), e.g. ../data/pascal/VOC2011; mean (B, G, R); and optionally
+    classes (21).
     """
-    folder_key = 'voc_dir'
+    folders = ('voc_dir',)
+    list_file = '{voc_dir}/ImageSets/Segmentation/{split}.txt'
+    files = {'data': '{voc_dir}/JPEGImages/{id}.jpg', 'label': '{voc_dir}/SegmentationClass/{id}.png'}
+    required, optional = ('mean',), ('classes',)
     prepare = 'python data/pascal/prepare.py'
-    read_label = staticmethod(segfiles.read_label)
 
-    def list_file(self):
-        return os.path.join(self.root, 'ImageSets', 'Segmentation', self.split + '.txt')
+    def configure(self, params):
+        self.mean = params['mean']
+        self.classes = {'label': params.get('classes', 21)}
 
-    def image_file(self, name):
-        return os.path.join(self.root, 'JPEGImages', name + '.jpg')
-
-    def label_file(self, name):
-        return os.path.join(self.root, 'SegmentationClass', name + '.png')
+    def read_label(self, path):
+        """A PNG of class indices: uint8 [1, H, W]."""
+        return segfiles.read_label(path, self.remedy())[None]
 
 
-class SBDDSegDataLayer(SegDataLayer):
-    """Images and labels of SBD; see SegDataLayer for tops, order and the other parameters.
+class SBDDSegDataLayer(VOCSegDataLayer):
+    """Images and labels of SBD; see VOCSegDataLayer for tops and the other parameters.
 
     param_str key sbdd_dir: the folder with {split}.txt, img/{id}.jpg and cls/{id}.mat (struct GTcls, field
     Segmentation), e.g. ../data/sbdd/dataset. SBD's labels have no border of 255, VOC's have.
     """
-    folder_key = 'sbdd_dir'
-    prepare = 'python data/pascal/prepare.py'
-    read_label = staticmethod(segfiles.read_sbd_label)
+    folders = ('sbdd_dir',)
+    list_file = '{sbdd_dir}/{split}.txt'
+    files = {'data': '{sbdd_dir}/img/{id}.jpg', 'label': '{sbdd_dir}/cls/{id}.mat'}
 
-    def list_file(self):
-        return os.path.join(self.root, self.split + '.txt')
-
-    def image_file(self, name):
-        return os.path.join(self.root, 'img', name + '.jpg')
-
-    def label_file(self, name):
-        return os.path.join(self.root, 'cls', name + '.mat')
+    def read_label(self, path):
+        """A .mat of SBD: uint8 [1, H, W]."""
+        return segfiles.read_sbd_label(path, self.remedy())[None]

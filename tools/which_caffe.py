@@ -39,7 +39,14 @@ def _holds_caffe(folder):
 
 
 WHICH = _choose()
-import caffe  # noqa: E402  the one import of caffe that chooses; everything else says `from which_caffe import caffe`
+try:
+    import caffe  # noqa: E402  the one import of caffe that chooses; everything else says `from which_caffe import caffe`
+except ImportError:
+    if WHICH == 'bvlc' and not any(_holds_caffe(p) for p in sys.path):
+        raise ImportError('FCN_CAFFE=bvlc wants the original Caffe, and this Python (%s) finds no module named caffe: put '
+                          'the folder `python` of a built Caffe on PYTHONPATH, use the Python that Caffe was installed for, '
+                          'or unset FCN_CAFFE for the Caffe of this repository' % sys.executable)
+    raise   # there is one, and this is its own error
 if WHICH == 'bvlc' and 'torchcaffe' in sys.modules:
     raise ImportError('wanted the original Caffe, found the embedded one of another checkout: %s. Take that folder off '
                       'PYTHONPATH, or set FCN_CAFFE=torch for the one of this checkout' % os.path.dirname(caffe.__file__))

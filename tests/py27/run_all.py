@@ -119,6 +119,58 @@ def data_layers(folder):
     return digest(*blobs)
 
 
+def other_data_layers(folder):
+    """The arrays of the layers for SIFT Flow, NYUD and PASCAL-Context on generated files."""
+    import numpy as np
+    import scipy.io
+    from PIL import Image
+    from nyud_layers import NYUDSegDataLayer
+    from pascalcontext_layers import PASCALContextSegDataLayer
+    from siftflow_layers import SIFTFlowSegDataLayer
+    rng = np.random.RandomState(1)
+
+    def put(path, array, key=None):
+        path = os.path.join(folder, path)
+        if not os.path.isdir(os.path.dirname(path)):
+            os.makedirs(os.path.dirname(path))
+        if key:
+            scipy.io.savemat(path, {key: array})
+        else:
+            Image.fromarray(array).save(path, 'PNG')
+
+    def photograph():
+        return rng.randint(0, 256, (9, 13, 3)).astype(np.uint8)
+
+    scenes = 'spatial_envelope_256x256_static_8outdoorcategories'
+    put('sift/Images/%s/a.jpg' % scenes, photograph())
+    put('sift/SemanticLabels/%s/a.mat' % scenes, rng.randint(0, 34, (9, 13)).astype(float), 'S')
+    put('sift/GeoLabels/%s/a.mat' % scenes, rng.choice([-1, 1, 2, 3], (9, 13)).astype(float), 'S')
+    for kind in ('images', 'hha'):
+        put('nyud/data/%s/img_5001.png' % kind, photograph())
+    put('nyud/segmentation/img_5001.mat', rng.randint(0, 41, (9, 13)).astype(np.uint8), 'segmentation')
+    put('pascal/VOC2010/JPEGImages/c.jpg', photograph())
+    put('context/trainval/c.mat', rng.randint(1, 460, (9, 13)).astype(np.uint16), 'LabelMap')
+    depth = Image.fromarray(rng.randint(700, 9000, (9, 13)).astype(np.uint16))
+    os.makedirs(os.path.join(folder, 'nyud/data/depth'))
+    depth.save(os.path.join(folder, 'nyud/data/depth/img_5001.png'))
+    os.makedirs(os.path.join(folder, 'pascal/VOC2010/ImageSets/Main'))
+    for path, name in (('sift/test.txt', 'a'), ('nyud/test.txt', '5001'), ('pascal/VOC2010/ImageSets/Main/test.txt', 'c')):
+        with open(os.path.join(folder, path), 'w') as f:
+            f.write(name)
+    import caffe
+    arrays = []
+    for kind, params, name in (
+            (SIFTFlowSegDataLayer, dict(siftflow_dir=os.path.join(folder, 'sift')), 'a'),
+            (NYUDSegDataLayer, dict(nyud_dir=os.path.join(folder, 'nyud'), tops=['color', 'depth', 'hha', 'label']), '5001'),
+            (PASCALContextSegDataLayer, dict(voc_dir=os.path.join(folder, 'pascal'),
+                                             context_dir=os.path.join(folder, 'context')), 'c')):
+        layer = kind(str(dict(params, split='test')))
+        layer.setup([], [caffe.Blob() for _ in params.get('tops', kind.tops)])
+        arrays += layer.load(name)
+    # numpy's float32 logarithms differ in the last bit between versions
+    return digest(*[np.round(array, 4) if len(array) == 1 and array.dtype == np.float32 else array for array in arrays])
+
+
 def scoring(folder):
     """The figures of a made-up prediction, through a solver, and the pictures saved."""
     import caffe
@@ -182,7 +234,7 @@ def nets(folder):
     import prototxt
     from caffe.proto import caffe_pb2
     shown = []
-    for script in sorted(glob.glob(os.path.join(ROOT, 'voc-*', 'net.py'))) + [os.path.join(ROOT, 'shapes', 'net.py')]:
+    for script in [path for path in files() if os.path.basename(path) == 'net.py']:
         experiment = os.path.dirname(script)
         module = {'__name__': 'net', '__file__': script}
         with open(script) as f:
@@ -363,8 +415,14 @@ def training(folder):
         net.layer.add(name='data', type='Python', top=['data', 'label']).python_param.MergeFrom(
             caffe_pb2.PythonParameter(**source.params))
         net.layer.add(name='score_fr', type='Convolution', bottom=['data'], top=['score'])
+        loss = net.layer.add(name='loss', type='SoftmaxWithLoss', bottom=['score', 'label'], top=['loss'])
+        loss.loss_param.normalize = False
         return net
 
+    class Net(object):
+        """A net.py."""
+
+    Net.fcn = staticmethod(fcn)
     voc, experiment = os.path.join(folder, 'voc'), os.path.join(folder, 'experiment')
     os.mkdir(experiment)
     lists = os.path.join(voc, 'ImageSets', 'Segmentation')
@@ -373,9 +431,9 @@ def training(folder):
         f.write('train_net: "t" test_net: "v" test_iter: 1 snapshot: 2 base_lr: 1 iter_size: 1')
 
     def solve():
-        with recipe.begin(os.path.join(experiment, 'solve.py'), fcn, steps=4, rounds=2) as run:
+        with recipe.begin(os.path.join(experiment, 'solve.py'), Net, steps=4, rounds=2, base='../nowhere.caffemodel') as run:
             if run.fresh:
-                run.load('../nowhere.caffemodel')
+                run.load()
             for _ in run.rounds():
                 run.step()
                 run.score()
@@ -398,7 +456,84 @@ def training(folder):
     return ends[0]
 
 
-CHECKS = [data_order, data_layers, scoring, pictures, linting, nets, weights, operations, training]
+def reports(folder):
+    """The report of a run and TensorBoard's records, byte for byte; what evaluate.py and compare.py tell, too."""
+    import io
+    import json
+    import compare  # noqa: F401  that they can be imported
+    import comparison
+    import evaluate
+    import events
+    import netdiff
+    import numpy as np
+    import prototxt
+    import report
+    import score
+    from caffe.proto import caffe_pb2
+    run = os.path.join(folder, 'voc-fcn32s', 'run', 'voc')
+    os.makedirs(run)
+    hist = np.array([[60, 5], [10, 20]])
+    row = dict(score.metrics(hist), iteration=4, loss=2.5, seconds=1., sha256='f' * 64, weights='w', images=736)
+    for name, held in (('metrics.jsonl', row), ('run.json', {'experiment': 'voc-fcn32s', 'weights': [{'file': u'\xe4<b>'}]}),
+                       ('confusion.json', score.confusion(4, [('label', hist)], {'label': [u'a & \xe4', 'b']}))):
+        with open(os.path.join(run, name), 'w') as f:
+            f.write(json.dumps(held) + '\n')
+    with open(os.path.join(run, 'train.log'), 'w') as f:
+        f.write('I1120 17:00:31.199579 25748 solver.cpp:239] Iteration 20, loss = 7e+04\n')
+    with io.open(report.write(run), encoding='utf-8') as f:
+        html = f.read()
+    assert u'a &amp; \xe4' in html and u'\xe4&lt;b&gt;' in html and 'published mean IU' in html
+    record = events.record(events.event(1.5e9, 4000, events.summary([(u'val/\xe4', .5)])))
+    net = prototxt.read(os.path.join(ROOT, 'voc-fcn8s', 'val.prototxt'), caffe_pb2.NetParameter())
+    other = prototxt.read(os.path.join(ROOT, 'voc-fcn16s', 'val.prototxt'), caffe_pb2.NetParameter())
+    differ = netdiff.definitions(net, other)
+    blobs = netdiff.parameters([('a', [np.ones((2, 3))]), ('b', [np.ones(2)])], [('a', [np.full((2, 3), 2.)])])
+    result = {'definitions': [[d._asdict() for d in differ], []], 'parameters': [b._asdict() for b in blobs], 'tasks': [],
+              'not_compared': u'\xe4', 'published': [], 'experiment': 'x', 'variant': None, 'net': 'n', 'caffe': 'c',
+              'version': 'v', 'files': [{'weights': '/x/a', 'sha256': 's'}, {'weights': '/x/b', 'sha256': 's'}]}
+    result['verdict'] = comparison.verdict(result)
+    comparison.write(run, result)
+    cells = {'loss': 1., 'finite': True, 'classes': 2, 'cells': [[0, 0, 3], [1, 0, 1]]}
+    summed = evaluate.summed({0: {'id': 'a', 'tasks': [cells]}}, [score.Task('label', 'score', 'label', 'loss')], {})
+    told = '\n'.join(u'%s' % line for line in comparison.lines(result)) + repr(summed[0]['mean_iu'])
+    return '%d differences, %s' % (len(differ), ' '.join(hashlib.sha256(data).hexdigest()[:16] for data in (
+        html.encode('utf-8'), record, told.encode('utf-8'))))
+
+
+def own_experiment(folder):
+    """A folder of photographs and coloured masks becomes a data set, and the files of an experiment on it."""
+    import experiment_files
+    import lint_labels
+    import numpy as np
+    import own_data
+    import prefetch
+    from PIL import Image
+    rng, colors = np.random.RandomState(1), np.array([[0, 0, 0], [9, 8, 7], [1, 2, 3]], dtype=np.uint8)
+    for sub in ('images', 'masks'):
+        os.makedirs(os.path.join(folder, sub))
+    for name in 'abcdefghij':
+        Image.fromarray(rng.randint(0, 256, (7, 9, 3)).astype(np.uint8)).save(os.path.join(folder, 'images', name + '.png'))
+        mask = colors[rng.randint(0, 3, (7, 9))]
+        Image.fromarray(mask).save(os.path.join(folder, 'masks', name + '_L.png'))
+    with open(os.path.join(folder, 'classes.txt'), 'w') as f:
+        f.write('0 0 0 void\n9 8 7 cat\n1 2 3 dog\n')
+    data, out = own_data.read(folder, say=lambda line: None), os.path.join(folder, 'out')
+    own_data.write(data, out)
+    histogram, count, problems = lint_labels.lint(out, 2)
+    assert (count, problems) == (10, []), problems
+    texts = experiment_files.texts('mine', experiment_files.BASES['voc-fcn8s'], data, 63.)
+    for name, text in texts.items():
+        if name.endswith('.py'):
+            compile(text.encode('ascii'), name, 'exec')
+    ahead = prefetch.Prefetch(lambda name: name.upper())
+    ahead.begin('a')
+    assert ahead.take('a') + ahead.take('b') == 'AB'
+    return '%s %s %s' % (','.join(data.val), histogram[[0, 1, 255]].tolist(),
+                         hashlib.sha256(''.join(texts[name] for name in sorted(texts)).encode('ascii')).hexdigest()[:8])
+
+
+CHECKS = [data_order, data_layers, other_data_layers, scoring, pictures, linting, nets, weights, operations, training,
+          reports, own_experiment]
 
 
 def main():
