@@ -218,3 +218,97 @@ def test_importing_score_needs_no_caffe():
     import subprocess
     code = "import sys; sys.path.insert(0, 'tools'); import score; assert 'caffe' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+# -- several tasks -----------------------------------------------------------------------------------------------------
+def test_tasks_follow_from_the_net():
+    from nets_for_tests import load
+    sift, voc = load("siftflow-fcn32s"), load("voc-fcn8s")
+    tasks = score.find_tasks(sift.nets()["test"])
+    assert tasks == [("sem", "score_sem", "sem", "loss"), ("geo", "score_geo", "geo", "loss_geo")]
+    assert score.find_tasks(voc.nets()["val"]) == [("label", "score", "label", "loss")]
+    with pytest.raises(ValueError, match=r"no SoftmaxWithLoss layer.*not a deploy net"):
+        score.find_tasks(voc.nets()["deploy"])
+
+
+def test_side_losses_on_one_label_do_not_count_and_a_loss_needs_a_top():
+    from caffe.proto import caffe_pb2
+    net = caffe_pb2.NetParameter()
+    for name in ("side", "main"):
+        net.layer.add(name=name, type="SoftmaxWithLoss", bottom=["score_" + name, "label"], top=["loss_" + name])
+    assert score.find_tasks(net) == [("label", "score_main", "label", "loss_main")]
+    del net.layer[1].top[:]
+    with pytest.raises(ValueError, match="layer 'main'.*and a top to read the loss from"):
+        score.find_tasks(net)
+
+
+def two_tasks(folder):
+    """A stand-in net whose second task has 2 classes: is the label odd? It says yes everywhere."""
+    net = net_on(folder, right)
+
+    class Odd(Scores):
+        def reshape(self, bottom, top):
+            top[0].reshape(*bottom[0].data.shape)
+            super().reshape(bottom, top[1:])
+
+        def forward(self, bottom, top):
+            label = bottom[0].data
+            top[0].data[...] = np.where(label == 255, 255, label % 2)
+            super().forward(bottom, top[1:])
+            top[2].data[...] = 7
+    odd = Odd(lambda label: np.stack([np.zeros(label.shape), np.ones(label.shape)]), 2)
+    return stand_in.Net([*net.rows, ("odd", odd, ["label"], ["odd", "score_odd", "loss_odd"])])
+
+
+TASKS = [score.Task("label", "score", "label", "loss"), score.Task("odd", "score_odd", "odd", "loss_odd")]
+
+
+def test_two_tasks_in_one_pass_each_with_its_own_loss(data, capsys):
+    net = two_tasks(data / "voc")
+    result = score.do_seg_tests(net, 4, str(data / "out"), ["a", "b", "c"], tasks=TASKS)
+    assert net.layers[1].forwards == 3                          # one forward an image, not one a task
+    assert result["loss"] == 20 and result["odd"]["loss"] == 7
+    assert result["mean_iu"] == 1 and result["odd"]["acc"] == [0, 1] and result["odd"]["hist"].shape == (2, 2)
+    assert result["odd"]["hist"].sum() == result["hist"].sum()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[-2:] for line in lines if "task" in line] == [["task", "label"], ["task", "odd"]]
+    assert sum("mean IU" in line for line in lines) == 2
+    for folder, top in (("label", 20), ("odd", 1)):
+        assert np.array(Image.open(data / "out" / folder / "b.png")).max() == top
+    row = score.row(result)
+    assert json.loads(json.dumps(row)) == row and "hist" not in row["odd"] and row["odd"]["images"] == 3
+    held = score.confusion(4, score.hists(result, TASKS), {"odd": ["even", "odd"]})
+    assert held["tasks"][1] == {"name": "odd", "classes": ["even", "odd"], "hist": result["odd"]["hist"].tolist()}
+    assert held["tasks"][0]["classes"] == [] and json.dumps(held)
+
+
+def test_figures_of_each_image(data):
+    net = net_on(data / "voc", lambda label: np.zeros((21, *label.shape)))
+    tally, = score.compute_hists(net, None, ["a", "b", "c"], TASKS[:1])
+    assert [name for name, _ in tally.images] == ["a", "b", "c"]
+    for k, (name, figures) in enumerate(tally.images):
+        label = np.array(Image.open(data / f"voc/SegmentationClass/{name}.png"))
+        label = label[label != 255]
+        assert figures["pixels"] == label.size and figures["loss"] == 10 * (k + 1)
+        assert figures["overall_acc"] == pytest.approx((label == 0).mean())
+        # all is predicted class 0, whose union is every pixel; the other classes in the truth have an IU of 0
+        assert figures["mean_iu"] == pytest.approx((label == 0).mean() / len(set(label.tolist()) | {0}))
+    assert score.image_figures(np.zeros((2, 2)), 3.) == {"pixels": 0, "loss": 3., "overall_acc": None, "mean_iu": None}
+
+
+def test_some_of_the_images(data):
+    net = net_on(data / "voc", right)
+    assert [idx for idx, _ in score.each_image(net, ["a", "b", "c"], TASKS[:1], [2, 0, 1])] == ["c", "a", "b"]
+    saved = dict((idx, results[0].prediction) for idx, results in score.each_image(net, ["a", "b", "c"], TASKS[:1], [1]))
+    label = np.array(Image.open(data / "voc/SegmentationClass/b.png"))
+    assert np.array_equal(saved["b"], np.where(label == 255, 1, label))
+    del net.layers[0].indices
+    with pytest.raises(ValueError, match="no data layer with a list of ids"):
+        list(score.each_image(net, ["a", "b", "c"], TASKS[:1], [0]))
+
+
+def test_without_class_0():
+    hist = np.array([[50, 3, 0], [4, 6, 0], [0, 0, 5]])
+    m = score.foreground(hist)
+    assert m["overall_acc"] == 11 / 15 and m["mean_iu_present"] == pytest.approx((6 / 10 + 1) / 2)
+    assert hist[0, 0] == 50     # the caller's stays as it is

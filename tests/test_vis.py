@@ -184,6 +184,8 @@ def test_colours_become_indices(data, capsys):
     Image.new("RGB", (13, 9), (5, 5, 5)).save(folder / "a.png")
     assert lint_labels.main([str(data / "voc"), "--indices", str(data / "out")]) == 2
     assert "a.png: 117 pixels have a colour of no class" in capsys.readouterr().err
+    assert lint_labels.main([str(data / "out"), "--indices", str(data / "again")]) == 2
+    assert "none of the labels holds colours" in capsys.readouterr().err and not (data / "again").exists()
 
 
 def test_linter_as_a_command(data):

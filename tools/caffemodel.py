@@ -5,7 +5,9 @@
     caffemodel.write('copy.caffemodel', layers)
 
 Reads the three formats Caffe has had (V0 of 2013, V1 of 2014, V2 since) and writes V2. The structure around the numbers
-is walked byte by byte; the numbers stay where they are in the one buffer that the file was read into. Follows caffe.proto:
+is walked byte by byte; the numbers stay where they are in the one buffer that the file was read into. torchcaffe/wire.py
+does the same for the engine, which has no use for a tool; tests/test_caffemodel.py holds the two together. Follows
+caffe.proto:
 
     NetParameter      name 1, layer 100 (LayerParameter), layers 2 (V1LayerParameter)
     LayerParameter    name 1, type 2, blobs 7
@@ -63,6 +65,14 @@ def read(path):
     return _read(path, 'caffemodel', _layers)
 
 
+def definition(path):
+    """The net that a caffemodel says it is of: the file without its blobs, as caffe_pb2.NetParameter.FromString reads it.
+
+    Raises as `read` does.
+    """
+    return b''.join(_read(path, 'caffemodel', _without_blobs))
+
+
 def read_state(path):
     """(iteration, path of the weights, history) of a solverstate; history is a list of arrays, one a parameter blob.
 
@@ -106,7 +116,7 @@ def write(path, layers, name=''):
         if not isinstance(error, (IOError, OSError)):
             raise
         raise IOError('%s: cannot be written: %s. Nothing of it was left behind; free some disk space, make the folder '
-                      'or choose another place' % (path, error))
+                      'or choose another place' % (os.path.abspath(path), error))
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
@@ -277,6 +287,37 @@ def _old_layer(data, a, b):
         raise _Malformed('a layer of format V0 at byte %d is in pieces' % a)
     layer = _layer(data, nested[0][0], nested[0][1], 1, 2, BYTES, 50)
     return None if layer.type == 'padding' else layer._replace(type=V0_TYPES.get(layer.type, ''))
+
+
+def _without_blobs(data):
+    """The pieces of a net, its layers without blobs."""
+    if not any(number in (2, 100) for number, _, _, _ in _fields(data, 0, len(data))):
+        raise _Malformed('it holds no layer')
+    for number, kind, a, b in _fields(data, 0, len(data)):
+        if number == 100 and kind == BYTES:
+            yield _field(100, _pruned(data, a, b, 7))
+        elif number == 2 and kind == BYTES:
+            yield _field(2, _pruned(data, a, b, 6, within=50))
+        else:
+            yield _again(data, number, kind, a, b)
+
+
+def _pruned(data, a, b, blobs_number, within=None):
+    """A layer message without its blobs. within: the number of the blobs of a V0 layer, which is field 1 of a V1 layer."""
+    parts = []
+    for number, kind, c, d in _fields(data, a, b):
+        if number == 1 and within and kind == BYTES:
+            parts.append(_field(1, _pruned(data, c, d, within)))
+        elif number != blobs_number:
+            parts.append(_again(data, number, kind, c, d))
+    return b''.join(parts)
+
+
+def _again(data, number, kind, a, b):
+    """A field as it was: `_fields` backwards."""
+    if kind == VARINT:
+        return _number(number << 3) + _number(a)
+    return _field(number, bytes(data[a:b])) if kind == BYTES else bytes(data[a:b])
 
 
 def _state(data):

@@ -67,15 +67,15 @@ def index_seg(colors, palette):
     return seg.astype(np.uint8)
 
 
-def save_atomic(image, path):
-    """Write a PIL image; its folder is made, and no half-written file is ever seen under `path`."""
+def save_atomic(image, path, **options):
+    """Write a PIL image; its folder is made, and no half-written file is ever seen under `path`. options: of its save()."""
     path = os.path.abspath(path)
     folder = os.path.dirname(path)
     if not os.path.isdir(folder):
         os.makedirs(folder)
     temporary = os.path.join(folder, '.%d.%s' % (os.getpid(), os.path.basename(path)))
     try:
-        image.save(temporary)
+        image.save(temporary, **options)
         os.rename(temporary, path)
     finally:
         if os.path.exists(temporary):
