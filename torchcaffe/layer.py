@@ -22,21 +22,31 @@ from typing import ClassVar
 
 import torch
 
-from torchcaffe import filler
-from torchcaffe.blob import Blob
+from torchcaffe import filler, forks
+from torchcaffe.blob import Blob, same_shape
 from torchcaffe.errors import CaffeError
 from torchcaffe.proto import caffe_pb2
 
 Shape = tuple[int, ...]
 
 CATALOGUE: dict[str, type[Layer]] = {}
+EXTRAS: dict[str, type[Layer]] = {}  # those of Caffe's forks (torchcaffe/extras), which are off unless switched on
 
 
 def register(cls: type[Layer]) -> type[Layer]:
     """Class decorator: the class name is the layer type of prototxts."""
-    if cls.__name__ in CATALOGUE:
+    return _register(cls, CATALOGUE)
+
+
+def register_extra(cls: type[Layer]) -> type[Layer]:
+    """Class decorator for a layer type that BVLC's Caffe does not have; forks.FORKS says whose it is."""
+    return _register(cls, EXTRAS)
+
+
+def _register(cls: type[Layer], types: dict[str, type[Layer]]) -> type[Layer]:
+    if cls.__name__ in CATALOGUE or cls.__name__ in EXTRAS:
         raise CaffeError("layer type %s is registered twice" % cls.__name__)
-    CATALOGUE[cls.__name__] = cls
+    types[cls.__name__] = cls
     return cls
 
 
@@ -62,6 +72,10 @@ class Layer:
     same_count: ClassVar[bool] = False
     auto_top_blobs: ClassVar[bool] = False
     is_loss: ClassVar[bool] = False  # a loss's first top has loss_weight 1 unless the prototxt says otherwise
+    # What state dicts call the parameter blobs, in their order (further ones by their number), and which of them are no
+    # parameters that a solver changes but running statistics. A layer may set param_names in setup.
+    param_names: Sequence[str] = ("weight", "bias")
+    statistic_names: ClassVar[Sequence[str]] = ()
 
     def __init__(self, layer_param: caffe_pb2.LayerParameter):
         self.layer_param = layer_param
@@ -69,7 +83,6 @@ class Layer:
         self.blobs = BlobVec()
         # Whether to compute each parameter's gradient; the net sets it from lr_mult and force_backward.
         self.param_propagate_down: list[bool] = []
-        self.loss_weights: list[float] = []
 
     @property
     def type(self) -> str:
@@ -92,6 +105,10 @@ class Layer:
     def function(self, *inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Tops from bottoms followed by parameters. Must not return a view of an input, except where Caffe shares data."""
         raise CaffeError("layer type %s defines neither function nor forward" % type(self).__name__)
+
+    def fits(self, blob: Blob, shape: Shape) -> bool:
+        """Whether a file's array of this shape can be parameter `blob`: equal shapes, but for old files' leading 1s."""
+        return blob.shape == shape or same_shape(blob.shape, shape, legacy=True)
 
     def allow_force_backward(self, index: int) -> bool:
         """Whether force_backward may ask for bottom `index`'s gradient; losses refuse it for labels."""
@@ -129,6 +146,8 @@ class Layer:
                 continue
             grad = next(grads)
             grad = torch.zeros_like(x) if grad is None else grad
+            if any(grad.data_ptr() == given.data_ptr() for _, given in pairs):
+                grad = grad.clone()  # calculus may hand a top's diff on as it is
             if i < len(bottom):
                 blob.grad = grad
             else:
@@ -168,12 +187,24 @@ class Layer:
             raise CaffeError(self.describe(message() if callable(message) else message))
 
 
-def create(layer_param: caffe_pb2.LayerParameter) -> Layer:
-    """A layer object of layer_param.type (layer_factory.hpp); an unknown type is an error that lists the known ones."""
+def layer_types() -> dict[str, type[Layer]]:
+    """The layer types a net may have: BVLC's, and where they are switched on (forks.py) those of forks."""
     import torchcaffe.layers  # noqa: F401  fills CATALOGUE; imported late because the layers import this module
 
-    cls = CATALOGUE.get(layer_param.type)
-    if cls is None:
-        raise CaffeError("Layer '%s': unknown layer type '%s' (known types: %s)"
-                         % (layer_param.name, layer_param.type, ", ".join(sorted(CATALOGUE))))
-    return cls.create(layer_param)
+    if not forks.enabled():
+        return CATALOGUE
+    from torchcaffe.extras import blocks, detection, regions, segmentation  # noqa: F401  fill EXTRAS
+
+    return {**CATALOGUE, **EXTRAS}
+
+
+def create(layer_param: caffe_pb2.LayerParameter) -> Layer:
+    """A layer object of layer_param.type (layer_factory.hpp); an unknown type is an error that lists the known ones."""
+    types = layer_types()
+    if layer_param.type not in types:
+        raise CaffeError("Layer '%s': unknown layer type '%s': %s" % (layer_param.name, layer_param.type, (
+            forks.how(layer_param.type) if layer_param.type in forks.FORKS else
+            "known types: %s" % ", ".join(sorted(types)))))
+    if refusal := forks.refusal(layer_param):
+        raise CaffeError("Layer '%s': %s" % (layer_param.name, refusal))
+    return types[layer_param.type].create(layer_param)
