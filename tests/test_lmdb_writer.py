@@ -115,3 +115,17 @@ def test_a_full_disk_is_an_error_that_leaves_nothing(tmp_path, size):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_value_of_several_keys_is_stored_once(tmp_path):
+    """py-lmdb 3.0.0 and BVLC's Data layer read such a database when this was written."""
+    small, large = b"small" * 10, bytes(range(256)) * 100
+    with LmdbWriter(str(tmp_path / "db")) as database:
+        stored = [database.put(b"0", small), database.put(b"1", large)]
+        for i in range(2, 2000):
+            database.repeat(b"1%06d" % i, stored[i % 2])
+        with pytest.raises(CaffeError, match="in the order of keys"):
+            database.repeat(b"0", stored[0])
+    items = list(Lmdb(str(tmp_path / "db")))
+    assert len(items) == 2000 and [value for _, value in items] == [small, large] * 1000
+    assert (tmp_path / "db/data.mdb").stat().st_size < 1000 * (len(small) + 60) + 20 * len(large)

@@ -56,6 +56,11 @@ def check_params(params, who, folders):
             raise ValueError('%s: param_str key %s is %r; wanted %s' % (who, key, params.get(key), kind))
 
 
+def minus(mean):
+    """What segfiles.preprocess does, in words."""
+    return 'blue, green, red minus %s' % ', '.join('%g' % m for m in mean)
+
+
 class SegDataLayer(caffe.Layer):
     """One image and what belongs to it a forward. Answers to the data layers of the released code.
 
@@ -83,14 +88,9 @@ class SegDataLayer(caffe.Layer):
     def setup(self, bottom, top):
         """Read the list and draw the first image. ValueError for wrong tops, bottoms, parameters; IOError: no list."""
         who = type(self).__name__
-        params = read_params(self.param_str, who, self.folders + ('split',) + self.required,
-                             ('randomize', 'seed') + self.optional)
-        check_params(params, who, self.folders)
-        self.roots = dict((key, data_path(params[key])) for key in self.folders)
-        self.prepare = segfiles.prepare_of(params[self.folders[0]], self.prepare)
+        params = self.take(self.param_str)
         self.split = params['split']
         self.seed = params.get('seed', None)
-        self.configure(params)
         if len(top) != len(self.tops):
             raise ValueError('%s: %d tops; wanted %d: %s' % (who, len(top), len(self.tops), ', '.join(self.tops)))
         if len(bottom) != 0:
@@ -105,6 +105,28 @@ class SegDataLayer(caffe.Layer):
         self._stream = random.Random(self.seed)
         if self.random:
             self.idx = self.draw()
+
+    def take(self, param_str):
+        """Take what param_str says of folders and files; returns its parameters. ValueError for wrong ones."""
+        who = type(self).__name__
+        params = read_params(param_str, who, self.folders + ('split',) + self.required,
+                             ('randomize', 'seed') + self.optional)
+        check_params(params, who, self.folders)
+        self.roots = dict((key, data_path(params[key])) for key in self.folders)
+        self.prepare = segfiles.prepare_of(params[self.folders[0]], self.prepare)
+        self.configure(params)
+        return params
+
+    @classmethod
+    def reader(cls, param_str, remedy):
+        """A layer outside any net, for its read_<top>(path): how it reads files, without its list.
+
+        remedy: what to do when a file is not there.
+        """
+        layer = cls.__new__(cls)    # a Caffe makes whole layers from a net alone
+        layer.take(param_str)
+        layer.remedy = lambda: remedy
+        return layer
 
     def configure(self, params):
         """Take what the subclass's own keys say; ValueError for what they cannot be."""
@@ -179,6 +201,10 @@ class SegDataLayer(caffe.Layer):
             if top in self.classes:
                 segfiles.check_label(array, self.classes[top], path)
         return arrays
+
+    def fed(self, top):
+        """What read_<top> makes of a file's numbers, in words; a subclass says so of what it reads in a way of its own."""
+        return minus(self.mean)
 
     def read_data(self, path):
         """A photograph: float32 [3, H, W], BGR minus self.mean."""

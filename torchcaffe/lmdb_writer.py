@@ -2,6 +2,10 @@
 
 Entries come in the order of their keys, as Caffe's tools number them, so the tree is built from its leaves up: a leaf page
 is written when it is full, the branch pages over them at the end.
+
+A value in overflow pages may be the value of several keys (`repeat`), which LMDB itself never writes: each reader, LMDB's
+included, finds the pages by their number and cannot tell. Such a database is for reading; `mdb_copy -c` makes it an ordinary
+one, with a copy a key.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ MAX_KEY = 511
 MAX_NODE = (ROOM // 2 & -2) - 2  # the value of a larger node goes to overflow pages: a page must hold two nodes
 
 Child = tuple[bytes, int]  # the least key under a page, and the page's number
+Value = tuple[int, int, bytes]  # of an entry: its size, the flags of its node, and what the node holds of it
 
 
 class LmdbWriter:
@@ -54,16 +59,33 @@ class LmdbWriter:
     def __enter__(self) -> LmdbWriter:
         return self
 
-    def put(self, key: bytes, value: bytes) -> None:
-        """Append an entry. CaffeError unless its key has 1 to 511 bytes and comes after the one before."""
+    def put(self, key: bytes, value: bytes) -> Value:
+        """Append an entry. CaffeError unless its key has 1 to 511 bytes and comes after the one before.
+
+        What is returned is for `repeat`.
+        """
+        self._check(key)
+        if 8 + len(key) + len(value) <= MAX_NODE:
+            stored = len(value), 0, value
+        else:
+            stored = len(value), BIG, struct.pack("<Q", self._write_overflow(value))
+        self._add(key, stored)
+        return stored
+
+    def repeat(self, key: bytes, value: Value) -> None:
+        """Append an entry with the value of an earlier one, as `put` returned it; large values take no more room."""
+        self._check(key)
+        self._add(key, value)
+
+    def _check(self, key: bytes) -> None:
         if not 0 < len(key) <= MAX_KEY:
             raise CaffeError("%s: LMDB keys have 1 to %d bytes, got %d: %r" % (self.path, MAX_KEY, len(key), key))
         if key <= self._last:
             raise CaffeError("%s: entries must come in the order of keys, got %r after %r" % (self.path, key, self._last))
-        flags, body = 0, value
-        if 8 + len(key) + len(value) > MAX_NODE:
-            flags, body = BIG, struct.pack("<Q", self._write_overflow(value))
-        node = _node(len(value) & 0xFFFF, len(value) >> 16, flags, key, body)
+
+    def _add(self, key: bytes, value: Value) -> None:
+        size, flags, body = value
+        node = _node(size & 0xFFFF, size >> 16, flags, key, body)
         if 2 + len(node) > self._room:
             self._write_leaf()
         if not self._nodes:
