@@ -10,6 +10,7 @@ import pytest
 import score
 import scored_for_tests as made
 import subject
+import torch
 from PIL import Image
 from scored_for_tests import IDS
 from segfiles_for_tests import SCENES, save_matrix
@@ -21,11 +22,14 @@ def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluate")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FCN_DATA", str(folder / "data"))
-        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("OMP_NUM_THREADS", "1")    # of the processes; and of this one, so that sums are rounded alike
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
         experiment = made.siftflow(folder)
         for name, seed in (("a", 1), ("b", 2)):
             made.weights(experiment / "test.prototxt", experiment / f"{name}.caffemodel", seed)
         yield experiment
+        torch.set_num_threads(threads)
 
 
 def run(experiment, *arguments, weights="a.caffemodel"):
