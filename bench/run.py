@@ -4,6 +4,7 @@
 
 One worker process an engine and task; the workers take turns, a warm-up and then one timed call each a round, so that slow
 phases of the machine hit all of them alike. Prints medians, ratios and peak memory. Compare only numbers of one table.
+At the end load.py: how long the weights take to load.
 """
 
 from __future__ import annotations
@@ -68,6 +69,8 @@ def main() -> None:
             seconds = statistics.median(a[name]["seconds"] for a in answers)
             peak = max(a[name]["peak_gb"] for a in answers)
             print(f"  {name:14} {seconds:7.3f} s   {first / seconds:5.2f} x   peak {peak:.2f} GB")
+    if not args.narrow:
+        subprocess.run([sys.executable, str(HERE / "load.py"), "--rounds", str(args.rounds)], check=True)
 
 
 if __name__ == "__main__":

@@ -229,6 +229,8 @@ refused("in place", 'type: "Log"', X, in_place=True, only_here="gives the gradie
 refused("3 axes from axis 2", 'type: "Scale" scale_param { axis: 2 num_axes: 3 }', X)
 refused("num_axes must be non-negative", 'type: "Scale" scale_param { num_axes: -2 }', X)
 refused("dimension mismatch.*.4,.*.2, 3, 5, 6", 'type: "Scale"', X, Blob((4,)))
+refused("dimension mismatch: bottom 1 has shape .3, 3., the bias .2, 3.",
+        'type: "Scale" scale_param { axis: 0 bias_term: true }', X, Blob((2, 3)), then=((3, 3, 5, 6), (3, 3)))
 refused("dimension mismatch", 'type: "Bias"', X, Blob((3, 5, 6, 7)))
 
 # utility

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torchcaffe.blob import Blob, proto_shape, same_shape
+from torchcaffe.blob import HOST, Blob, proto_shape, same_shape
 from torchcaffe.errors import CaffeError
 from torchcaffe.proto import caffe_pb2
 
@@ -159,6 +159,57 @@ def test_protos_old_and_new():
     with pytest.raises(CaffeError, match="5 values, wanted 6"):
         Blob().from_proto(caffe_pb2.BlobProto(shape=caffe_pb2.BlobShape(dim=[6]), data=range(5)))
     assert same_shape((2, 3), (1, 1, 2, 3), legacy=True) and not same_shape((2, 3), (1, 1, 2, 3), legacy=False)
+
+
+def test_lent_to_a_parameter():
+    """Results land in it, whatever is held; it may be moved; when it is gone, results are adopted again."""
+    blob = Blob(2, 3)
+    blob.data[...] = 5
+    tensor = torch.nn.Parameter(blob.value)
+    blob.memory.lend(tensor)
+    assert blob.memory.is_lent_to(tensor)
+    blob.value = torch.ones(2, 3)
+    assert (tensor == 1).all() and blob.value.data_ptr() == tensor.data_ptr()
+    tensor.data.fill_(7)
+    assert (blob.data == 7).all()
+    view = blob.data
+    tensor.data = torch.full((2, 3), 9.0)  # other memory: the blob does not know yet
+    assert not blob.memory.is_lent_to(tensor) and (view == 7).all()
+    blob.memory.lend(tensor)
+    assert (view == 9).all() and blob.memory.is_lent_to(tensor)
+    del tensor, view
+    gc.collect()
+    result = torch.zeros(2, 3)
+    blob.value = result
+    assert blob.value.data_ptr() == result.data_ptr()
+
+
+class Far(torch.Tensor):
+    """Says it is on a GPU, so that the rules of lent memory show where there is none."""
+
+    device = torch.device("cuda", 0)
+
+
+def test_lent_to_a_parameter_on_a_gpu():
+    blob = Blob(3)
+    memory, gpu = blob.memory, Far.device
+    tensor = torch.full((3,), 5.0).as_subclass(Far)
+    memory.lend(tensor)
+    assert blob.data.tolist() == [5, 5, 5]
+    tensor.fill_(6)  # as an optimizer does, after somebody looked at the host copy
+    assert blob.data.tolist() == [6, 6, 6] and memory.read(gpu).tolist() == [6, 6, 6]
+    view = blob.data
+    view[:] = 7  # as one sets weights
+    assert memory.read(gpu).data_ptr() == tensor.data_ptr() and tensor.tolist() == [7, 7, 7]
+    tensor.add_(1)
+    assert memory.read(HOST).tolist() == [8, 8, 8] == view.tolist()
+    tensor.add_(1)
+    assert memory.read(HOST).tolist() == [9, 9, 9]  # reading did not make the host copy the newest
+    memory.adopt(torch.full((3,), 4.0).as_subclass(Far))
+    assert memory.is_lent_to(tensor) and tensor.tolist() == [4, 4, 4] == blob.data.tolist()
+    home = torch.nn.Parameter(torch.full((3,), 2.0))  # and back, a view being held
+    memory.lend(home)
+    assert view.tolist() == [2, 2, 2] and memory.is_lent_to(home) and blob.value.data_ptr() == home.data_ptr()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -96,6 +96,8 @@ def test_an_image_that_cannot_be_read_is_left_out_and_named(tmp_path, capsys, mo
     assert "bad.jpg: not a readable image" in said and "none.jpg: no such image" in said
     assert "1 of 3 images segmented" in said and "left out:" in said
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["good.png", "good_overlay.png"]
+    status, said = run(capsys, model, tmp_path / "bad.jpg", "--out", tmp_path / "none")
+    assert status == 1 and "0 of 1 images segmented; nothing was written" in said and not (tmp_path / "none").exists()
 
 
 def test_nothing_is_written_over(tmp_path, capsys, model):

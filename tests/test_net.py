@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import caffe
@@ -188,3 +189,98 @@ def test_loss_adds_up_as_bvlc_does(tmp_path):
                 loss_param { normalize: false ignore_label: 255 } }""")
     net.blobs["l"].data[:, :, :40] = 255
     assert float(net.forward()["loss"]) == 509014.6875
+
+
+def test_backward_before_forward_is_an_error_where_forward_keeps_something(tmp_path):
+    net = net_of(tmp_path, INPUT + IP % 3 + 'layer { name: "l" type: "SigmoidCrossEntropyLoss" bottom: "y" bottom: "x" }')
+    with pytest.raises(CaffeError, match=r"'l' \(SigmoidCrossEntropyLoss\): cannot run backward before it ran forward"):
+        net.backward()
+    net.forward()
+    net.backward()
+
+
+def test_a_top_named_twice_is_an_error(tmp_path):
+    with pytest.raises(CaffeError, match="'s' .Slice.: top blob 'y' is already produced"):
+        net_of(tmp_path, INPUT + 'layer { name: "s" type: "Slice" bottom: "x" top: "y" top: "y" }')
+
+
+@pytest.mark.parametrize("phase", [7, -1])
+def test_a_phase_that_is_none(tmp_path, phase):
+    with pytest.raises(ValueError, match=r"got phase %d, wanted caffe.TRAIN \(0\)" % phase):
+        net_of(tmp_path, INPUT, phase)
+
+
+def test_paths_of_other_kinds(tmp_path):
+    """pathlib's and bytes, wherever a file is named."""
+    net, model = net_of(tmp_path, INPUT + IP % 2, np.int64(1)), tmp_path / "x.caffemodel"
+    net.save(model)
+    net.save_hdf5(tmp_path / "x.h5")
+    other = caffe.Net(tmp_path / "net.prototxt", model, caffe.TEST)
+    other.copy_from(bytes(model))
+    other.load_hdf5(tmp_path / "x.h5")
+    (tmp_path / "solver.prototxt").write_text('net: "%s" base_lr: 1 lr_policy: "fixed"' % (tmp_path / "net.prototxt"))
+    for make in (caffe.get_solver, caffe.SGDSolver):
+        assert make(tmp_path / "solver.prototxt").iter == 0
+
+
+@pytest.mark.parametrize("module", ["", ".layers", "a..b", "a\\000b"])
+def test_module_names_that_are_none(tmp_path, module):
+    with pytest.raises(CaffeError, match=r"'p' \(Python\): got module .*wanted the name of a Python module"):
+        net_of(tmp_path, INPUT + 'layer { name: "p" type: "Python" bottom: "x" top: "y" python_param { module: "%s" '
+               'layer: "L" } }' % module)
+
+
+def test_attributes_of_python_layers_are_theirs(tmp_path, monkeypatch):
+    """Names that users choose, loss_weights among them, do not meet the engine's."""
+    (tmp_path / "mine.py").write_text(
+        "import caffe\nclass L(caffe.Layer):\n    def setup(self, bottom, top):\n"
+        "        self.loss_weights = self.tops = self.bottoms = self.shape = self.weights = 'mine'\n"
+        "    def reshape(self, bottom, top):\n        top[0].reshape(1)\n"
+        "    def forward(self, bottom, top):\n        top[0].data[...] = 3\n"
+        "    def backward(self, top, propagate_down, bottom):\n        bottom[0].diff[...] = 7\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    net = net_of(tmp_path, INPUT + 'force_backward: true layer { name: "p" type: "Python" bottom: "x" top: "y" '
+                 'python_param { module: "mine" layer: "L" } loss_weight: 2 }')
+    assert net._forward(0, 1) == 6
+    net.backward()
+    assert net.layers[1].loss_weights == "mine" and (net.blobs["x"].diff == 7).all()
+
+
+def test_memory_of_its_own(tmp_path):
+    """What is written into one blob changes no other, also where a layer changes nothing."""
+    net = net_of(tmp_path, 'force_backward: true ' + INPUT + 'layer { name: "t" type: "Tile" bottom: "x" top: "y" '
+                 'tile_param { tiles: 1 } }')
+    net.blobs["y"].diff[...] = 1
+    net.forward()
+    net.backward()
+    for half in ("data", "diff"):
+        getattr(net.blobs["y"], half)[...] = 5
+        assert (getattr(net.blobs["x"], half) != 5).all()
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's count of a process's peak memory")
+@pytest.mark.parametrize("name", ["w.caffemodel", "w.h5"])
+def test_weights_are_loaded_without_a_second_copy(tmp_path, name):
+    """64 MB of weights take less than 8 MB beside the net's own; bench/load.py measures the same at full size."""
+    text = INPUT + IP.replace("num_output: %d", "num_output: 5000000") + 'layer { name: "s" type: "Silence" bottom: "y" }'
+    net = net_of(tmp_path, text)
+    net.params["ip"][0].data[...] = np.arange(3)
+    (net.save_hdf5 if name.endswith("h5") else net.save)(tmp_path / name)
+    net.params["ip"][0].data[...] = 0
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is what is used now
+    before = peak()
+    net.copy_from(tmp_path / name)
+    assert peak() - before < 8e6
+    assert net.params["ip"][0].data[-1].tolist() == [0, 1, 2]
+
+
+def peak():
+    """The most memory this process has had, in bytes."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+
+
+def test_a_net_of_no_layers_does_not_run(tmp_path):
+    net = net_of(tmp_path, 'layer { name: "in" type: "Input" top: "x" include { stage: "never" } }')
+    with pytest.raises(CaffeError, match="has no layers to run"):
+        net.forward()

@@ -329,8 +329,9 @@ def test_learned_interpolation_is_that_between_the_streams(experiment, between):
 
 @pytest.mark.parametrize(
     "experiment, pool, differing, offset",
-    [("voc-fcn32s", "pool5", ["score_fr", "score"], 115), ("voc-fcn16s", "pool4", ["upscore16", "score"], 107),
-     ("voc-fcn8s", "pool3", ["upscore8", "score"], 103)],
+    [("voc-fcn32s", "pool5", ["score_fr", "score"], 115),
+     ("voc-fcn16s", "pool4", ["score_pool4", "upscore16", "score"], 107),
+     ("voc-fcn8s", "pool3", ["score_pool3", "upscore8", "score"], 103)],
 )  # fmt: skip
 def test_single_streams(experiment, pool, differing, offset):
     net = variant(experiment, pool)
@@ -339,7 +340,14 @@ def test_single_streams(experiment, pool, differing, offset):
     names = [layer.name for layer in net.layer]
     assert names[names.index(pool) + 1:][0] in ("score_fr", f"score_{pool}")  # nothing of the trunk after it
     if "score_fr" not in names:
-        assert list(layer_of(net, differing[0]).bottom) == [f"score_{pool}"]
+        assert list(layer_of(net, differing[1]).bottom) == [f"score_{pool}"]
+        # the score layer learns as in the staged net, the trunk as in FCN-32s; its solver is the experiment's but for that
+        own, staged = solver(experiment, f"{pool}-"), solver(experiment)
+        rates = [own.base_lr * p.lr_mult for p in layer_of(net, f"score_{pool}").param]
+        assert rates == pytest.approx([staged.base_lr, 2 * staged.base_lr])
+        assert own.base_lr == solver("voc-fcn32s").base_lr
+        own.base_lr = staged.base_lr
+        assert own == staged
 
 
 def test_as_tuned_in_the_cvpr_paper():

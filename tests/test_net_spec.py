@@ -14,6 +14,8 @@ from caffe import params as P
 from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 
+from torchcaffe import forks
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -105,7 +107,8 @@ def test_a_parameter_of_the_type_goes_before_one_of_the_layer():
 
 def test_param_name_dict_covers_every_parameter_message_of_a_layer():
     names = net_spec.param_name_dict()
-    fields = [f.name for f in caffe_pb2.LayerParameter.DESCRIPTOR.fields if f.name.endswith("_param")]
+    fields = [f.name for f in caffe_pb2.LayerParameter.DESCRIPTOR.fields
+              if f.name.endswith("_param") and forks.visible(f)]
     assert sorted(names.values()) == sorted(f[: -len("_param")] for f in fields)
     assert (names["HDF5Data"], names["ELU"], names["Transformation"]) == ("hdf5_data", "elu", "transform")
 

@@ -64,6 +64,40 @@ def test_memory_outlives_the_net(net):
     assert [(blob.data.sum(), blob.diff.sum()) for blob in blobs] == before
 
 
+def test_a_loss_without_a_top(tmp_path):
+    """Its top is made, and is no output: what reads outputs, or prints them, does not see it."""
+    net = net_of(tmp_path, SIMPLE.replace(' top: "loss" }', " }") + 'layer { name: "p" type: "Softmax" bottom: "score" '
+                 'top: "p" }')
+    assert list(net.blobs)[-2:] == ["(automatic)", "p"] and net.top_names["loss"] == ["(automatic)"]
+    assert list(net.outputs) == ["p"] and list(net.forward()) == ["p"]
+    assert net.blobs["(automatic)"].data.shape == () and net._forward(0, len(net.layers) - 1) > 0
+    assert net.blob_loss_weights["(automatic)"] == 1
+    assert [list(net._top_ids(i)) for i in (4, 5)] == [[list(net.blobs).index(name)] for name in ("(automatic)", "p")]
+
+
+def test_what_is_asked_for_twice_is_the_same(net):
+    """Scripts put entries of their own into these, or take one out while they walk over it."""
+    for name in ("params", "blobs", "layer_dict", "inputs", "outputs", "top_names", "bottom_names"):
+        assert getattr(net, name) is getattr(net, name)
+    net.params["mine"] = 3
+    assert net.params["mine"] == 3
+
+
+def test_backward_before_forward_of_what_keeps_nothing(tmp_path):
+    text = SIMPLE.replace("SoftmaxWithLoss", "EuclideanLoss").replace("shape { dim: 5 }", "shape { dim: 5 dim: 13 }")
+    net = net_of(tmp_path, text)
+    net.backward()
+    assert net.blobs["conv"].diff.shape == (5, 11, 8, 9)
+
+
+def test_phase_is_wanted(tmp_path):
+    (tmp_path / "net.prototxt").write_text(SIMPLE)
+    for wrong in ((), (None,), (0.0,)):
+        with pytest.raises(TypeError):
+            caffe.Net(str(tmp_path / "net.prototxt"), *wrong)
+    assert len(caffe.Net(str(tmp_path / "net.prototxt"), True).layers) == 4  # a bool is an int
+
+
 def test_views_of_one_blob_are_one_memory(net):
     first, second = net.blobs["score"].data, net.blobs["score"].data
     first[2, 3] = 77

@@ -26,7 +26,6 @@ ABSENT = {
     **dict.fromkeys(["caffe.coord_map.division", "caffe.io.resize", "caffe.io.zoom", "caffe.pycaffe.izip_longest"],
                     IMPORTED),
     "caffe.io.Transformer._Transformer__check_input": "private to the class, two underscores; one here",
-    "caffe.pycaffe.NCCL": "in caffe and caffe._caffe, and of no use without several GPUs",
 }
 
 
@@ -76,9 +75,3 @@ def test_every_way_to_a_name_leads_to_it():
         caffe.Nett  # noqa: B018
     with pytest.raises(ImportError, match="Nett"):
         from caffe import Nett  # noqa: F401
-
-
-def test_nccl_is_said_to_be_missing():
-    assert caffe.has_nccl() is False
-    with pytest.raises(RuntimeError, match="one GPU"):
-        caffe.NCCL(None, "")

@@ -148,6 +148,19 @@ def test_a_scoring_that_was_lost_is_done_again_and_a_damaged_snapshot_passed_ove
     same_end(whole, run)
 
 
+def test_what_a_kill_left_half_written_goes_and_an_old_file_that_is_damaged_ends_no_training(repo, data):
+    assert short(repo, data, steps=1, rounds=1)[0] == 0
+    run = repo / "voc-fcn32s/run/set"
+    for name in ("report.html.123.partial", "train.prototxt.abc.partial"):
+        (run / name).touch()
+    metrics = run / "metrics.jsonl"
+    metrics.write_text(metrics.read_text().replace('"seconds"', '"secnods"'))
+    done, said = short(repo, data, steps=1, rounds=2)
+    assert done == 0, said
+    assert "WARNING: no report" in said and "metrics.jsonl" in said
+    assert not list(run.glob("*.partial"))
+
+
 def test_two_at_once_are_refused(repo, data):
     run = repo / "voc-fcn32s/run/set"
     run.mkdir(parents=True)
@@ -182,7 +195,8 @@ def test_a_damaged_record_is_named(repo, data, text, said_of_it):
 def test_damaged_metrics_are_named(repo, data):
     assert short(repo, data, steps=1, rounds=1)[0] == 0
     metrics = repo / "voc-fcn32s/run/set/metrics.jsonl"
-    for line, words in (('{"iteration": 1}', "no number mean_iu"), ('{"iter', "not a line of metrics")):
+    for line, words in (('{"iteration": 1}', "no number mean_iu"), ('{"iter', "not a line of metrics"),
+                        ('{"iteration": 1, "mean_iu": 0.5}', "no number overall_acc")):
         metrics.write_text(line + "\n")
         done, said = short(repo, data, steps=1, rounds=2)
         assert done == 1 and f"{metrics}:1: " in said and words in said and "remove it" in said

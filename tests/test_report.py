@@ -109,6 +109,13 @@ def test_a_training_of_own_data_has_nothing_published(run):
     assert "published" not in shown(run / "report.html")
 
 
+def test_nothing_is_published_of_another_way_to_learn(run):
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, "learning": "online"}))
+    report.write(str(run))
+    assert "published" not in shown(run / "report.html")
+
+
 def test_a_training_that_has_only_begun_and_one_of_a_classifier(tmp_path):
     (tmp_path / "train.log").write_text("ours\n")
     report.write(str(tmp_path))
@@ -132,9 +139,19 @@ def test_the_foreground_figures_are_shown(run):
 def test_folders_that_are_neither_and_files_that_are_damaged(run, tmp_path, capsys):
     assert report.main([str(tmp_path)]) == 1
     assert "neither train.log nor evaluation.json" in capsys.readouterr().err
+    whole = (run / "confusion.json").read_text()
     (run / "confusion.json").write_text("{")
     assert report.main([str(run)]) == 1
     assert "confusion.json: not JSON" in capsys.readouterr().err
+    (run / "confusion.json").write_text(whole)
+    for name, text in (("confusion.json", '{"tasks": [3]}'), ("confusion.json", "3"), ("run.json", '"x"'),
+                       ("metrics.jsonl", '{"iteration": 1, "mean_iu": 0.5}\n'), ("metrics.jsonl", b'{"iteration": 1}\xff')):
+        kept = (run / name).read_bytes()
+        (run / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+        assert report.main([str(run)]) == 1
+        said = capsys.readouterr().err
+        assert str(run) in said and name in said, said
+        (run / name).write_bytes(kept)
 
 
 def test_whose_run_it_is():

@@ -35,6 +35,14 @@ def test_losses_of_a_log_with_a_part_done_again(tmp_path):
     np.testing.assert_array_equal(losses, [0.541835, 1.5, np.nan, 7e4])
 
 
+def test_a_line_of_the_log_that_was_cut_off_counts_nothing(tmp_path):
+    """As a full disk leaves it, with the next start's first line after it."""
+    line = "I1120 17:02:31.199810 25748 solver.cpp:331] Iteration 8, loss = "
+    for cut in ("7e", "", "-", "418.45Caffe: torch 1.0.0", "4x8\n"):
+        (tmp_path / "train.log").write_text(LOG + line + cut)
+        assert runlog.read_losses(str(tmp_path / "train.log"))[0] == [0, 2, 4, 6]
+
+
 def test_console_gets_what_is_no_information_of_caffe():
     lines = [b"I1120 1] Initializing net from parameters: \n", b"name: 'x'\n", b"W1120 2] careful\n", b"I1120 3] more\n",
              b"F1120 4] Check failed: a == b\n", b"*** Check failure stack trace: ***\n", b"    @ 0x1 main\n"]

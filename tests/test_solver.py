@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -363,7 +364,8 @@ def in_folder(tmp_path, monkeypatch):
     ("train --solver=none.prototxt", 134, "none.prototxt"),
     ("train -solver solver.prototxt -snapshot a --weights b", 134, "Give a snapshot to resume training or weights"),
     ("train -solver solver.prototxt -sigint_effect foo", 134, 'Invalid signal effect "foo" was specified'),
-    ("train -solver solver.prototxt -gpu 0,1", 134, "2 GPUs; this engine runs on one"),
+    ("test -model net.prototxt -weights w -gpu 0,1", 134, "2 GPUs; this action runs on one, give one id"),
+    ("train -solver solver.prototxt -gpu 0,1,0", 134, "-gpu 0,1,0: an id is there twice"),
     ("train -solver solver.prototxt -gpu x", 134, "-gpu 'x': wanted a device id, or all"),
     ("train -solver solver.prototxt -weights none", 134, "none"),
     ("test", 134, "Need a model definition to score."),
@@ -411,6 +413,32 @@ def test_signals(number, flags, last, snapshots, in_folder, monkeypatch, capfd):
     assert command.main(["train", "-solver", "solver.prototxt", *flags]) == 0
     assert sorted(int(p.stem.split("_")[-1]) for p in in_folder.glob("*.solverstate")) == snapshots
     assert ("Optimization stopped early." in capfd.readouterr().err) == (last == 2)
+
+
+def test_signals_from_outside(in_folder):
+    """To the process itself: SIGHUP snapshots, SIGINT stops after another; SIGTERM is nobody's and ends it at once."""
+    text = Path("solver.prototxt").read_text().replace("max_iter: 4", "max_iter: 1000000000 display: 1")
+    Path("net.prototxt").write_text(run_solvers.LOG_NET)
+    Path("solver.prototxt").write_text(text)
+    tests = GOLDENS.parent
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (tests.parent, tests.parent / "tools", tests / "parity")))}
+    words = [sys.executable, "-m", "torchcaffe", "train", "-solver", "solver.prototxt"]
+    seen = []
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=env) as process:
+        for line in process.stderr:
+            seen.append(line)
+            if "Iteration 1 (" in line:
+                process.send_signal(signal.SIGHUP)
+            if "Snapshotting solver state" in line and process.poll() is None:
+                process.send_signal(signal.SIGINT)
+    assert process.returncode == 0 and "Optimization stopped early." in seen[-2], seen[-3:]
+    states = len(list(in_folder.glob("*.solverstate")))
+    assert 1 <= states <= 2  # one, if the second signal came in the same iteration
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=env) as process:
+        for line in process.stderr:
+            if "Iteration 1 (" in line:
+                process.terminate()
+    assert process.returncode == -signal.SIGTERM and len(list(in_folder.glob("*.solverstate"))) == states
 
 
 def test_stop_while_testing(tmp_path, capfd):

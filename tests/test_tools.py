@@ -177,8 +177,9 @@ def test_draw_net(folder, monkeypatch, capsys):
     assert command.main(["draw_net", "net.prototxt", "net.svg", "--rankdir", "TB", "--phase=TEST", "--display_lrm"]) == 0
     assert Path("net.svg").read_bytes() == b"svg" and "Drawing net to net.svg" in capsys.readouterr().out
     monkeypatch.setitem(sys.modules, "pydot", None)
-    assert command.main(["draw_net", "net.prototxt", "net.png"]) == 134
-    assert "pip install pydot" in capsys.readouterr().err and not Path("net.png").exists()
+    assert command.main(["draw_net", "net.prototxt", "other.svg"]) == 134
+    assert "pip install pydot" in capsys.readouterr().err and not Path("other.svg").exists()
+    assert command.main(["draw_net", "net.prototxt", "net.png"]) == 0 and Path("net.png").stat().st_size > 500
 
 
 def test_device_query_without_a_gpu_asked_for(capsys):

@@ -11,12 +11,13 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
 import torch
 
-from torchcaffe import common, files, log, tools_data, tools_nets
+from torchcaffe import common, files, forks, log, parallel, tools_data, tools_export, tools_install, tools_nets
 from torchcaffe.errors import CaffeError
 from torchcaffe.flags import Default, FlagError, describe_flags, parse_flags
 from torchcaffe.log import number
@@ -27,7 +28,7 @@ from torchcaffe.solver import SolverAction, output_lines
 from torchcaffe.timer import now
 
 FLAGS: dict[str, tuple[Default, str]] = {
-    "gpu": ("", "Run in GPU mode on this device id; 'all' where there is one GPU."),
+    "gpu": ("", "Run in GPU mode on this device id. Training takes several, separated by ',', or 'all': a batch on each."),
     "solver": ("", "The solver definition protocol buffer text file."),
     "model": ("", "The model definition protocol buffer text file."),
     "phase": ("", "Network phase (TRAIN or TEST). Only used for 'time'."),
@@ -37,6 +38,7 @@ FLAGS: dict[str, tuple[Default, str]] = {
     "weights": ("", "The pretrained weights to initialize finetuning, separated by ','. Not together with snapshot."),
     "iterations": (50, "The number of iterations to run."),
     "sigint_effect": ("stop", "What SIGINT does in training: snapshot, stop or none."),
+    "extras": (False, "Know the layers of Caffe's forks too (docs/extras.md)."),
     "sighup_effect": ("snapshot", "What SIGHUP does in training: snapshot, stop or none."),
 }
 
@@ -52,19 +54,22 @@ def train(flags: SimpleNamespace) -> None:
     gpu = flags.gpu
     if not gpu and param.HasField("solver_mode") and param.solver_mode == caffe_pb2.SolverParameter.GPU:
         gpu = str(param.device_id)
-    _set_mode(gpu)
+    gpus = _set_mode(gpu, several=True)
     get_action = _catch_signals({signal.SIGHUP: flags.sighup_effect, signal.SIGINT: flags.sigint_effect})
     if flags.snapshot or flags.weights:
         del param.weights[:]
     if flags.weights:
         param.weights.append(flags.weights)
-    solver = get_solver(param)
-    solver.get_action = get_action
-    if flags.snapshot:
-        log.info("Resuming from %s" % flags.snapshot)
-        solver.restore(flags.snapshot)
-    log.info("Starting Optimization")
-    solver.solve()
+    with parallel.workers(param, gpus, flags.snapshot) if len(gpus) > 1 else nullcontext() as uid:
+        solver = get_solver(param)
+        solver.get_action = get_action
+        if flags.snapshot:
+            log.info("Resuming from %s" % flags.snapshot)
+            solver.restore(flags.snapshot)
+        if uid is not None:
+            parallel.join(solver, uid)
+        log.info("Starting Optimization")
+        solver.solve()
     log.info("Optimization Done.")
 
 
@@ -141,7 +146,9 @@ def device_query(flags: SimpleNamespace) -> None:
 COMMANDS = {"device_query": device_query, "test": test, "time": time, "train": train}
 TOOLS: dict[str, Callable[[list[str]], int]] = {tool.__name__: tool for tool in (
     tools_data.compute_image_mean, tools_data.convert_imageset, tools_nets.draw_net, tools_data.extract_features,
-    tools_nets.upgrade_net_proto_binary, tools_nets.upgrade_net_proto_text, tools_nets.upgrade_solver_proto_text)}
+    tools_nets.upgrade_net_proto_binary, tools_nets.upgrade_net_proto_text, tools_nets.upgrade_solver_proto_text,
+    tools_export.export_onnx, tools_export.export_safetensors, tools_export.import_safetensors,
+    tools_install.install_caffe)}
 
 
 def main(argv: list[str]) -> int:
@@ -155,6 +162,8 @@ def main(argv: list[str]) -> int:
             return 0
         _want(words[0] in COMMANDS, "Unknown action: %s (known: %s)" % (words[0], ", ".join([*COMMANDS, *TOOLS])))
         _want(flags.iterations > 0, "-iterations is %d, wanted 1 or more" % flags.iterations)
+        if flags.extras:
+            forks.enable()
         COMMANDS[words[0]](flags)
     except FlagError as e:
         print("ERROR: %s" % e, file=sys.stderr)
@@ -176,19 +185,23 @@ def _print_usage() -> None:
         print("  %s\n      %s" % (name, tool.__doc__.splitlines()[0]))
 
 
-def _set_mode(gpu: str) -> None:
-    """CPU, or the GPU of this id."""
+def _set_mode(gpu: str, several: bool = False) -> list[torch.device]:
+    """Compute on the CPU, or on the GPU of this id; with `several`, they may be several. Returns the GPUs."""
     if not gpu:
         log.info("Use CPU.")
         common.set_mode_cpu()
-        return
+        return []
     ids = _device_ids(gpu)
     _want(ids, "-gpu all: PyTorch sees no GPU; leave -gpu out to run on the CPU")
-    _want(len(ids) == 1, "-gpu %s: %d GPUs; this engine runs on one, give one id" % (gpu, len(ids)))
-    common.set_device(ids[0])
+    _want(len(ids) == len(set(ids)), "-gpu %s: an id is there twice; wanted each GPU once" % gpu)
+    _want(several or len(ids) == 1, "-gpu %s: %d GPUs; this action runs on one, give one id" % (gpu, len(ids)))
+    for i in reversed(ids):  # each is checked; the first one stays
+        common.set_device(i)
     common.set_mode_gpu()
-    log.info("Using GPUs %d" % ids[0])
-    log.info("GPU %d: %s" % (ids[0], torch.cuda.get_device_name(ids[0])))
+    log.info("Using GPUs %s" % ", ".join(str(i) for i in ids))
+    for i in ids:
+        log.info("GPU %d: %s" % (i, torch.cuda.get_device_name(i)))
+    return [torch.device("cuda", i) for i in ids]
 
 
 def _device_ids(gpu: str) -> list[int]:
@@ -234,7 +247,12 @@ def _want(condition: object, message: str) -> None:
         raise CaffeError(message)
 
 
-if __name__ == "__main__":
+def console() -> None:
+    """The command as a program of its own: python -m torchcaffe, torchcaffe, caffe."""
     # Python layers `import caffe`, and in this program that is the façade.
     sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "pycaffe"))
     sys.exit(main(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    console()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 import weakref
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 import torch
@@ -28,9 +29,12 @@ class Memory:
     Follows syncedmem.cpp: `.data` from Python counts as a write on the host, so the device copy is refreshed from it.
     Unlike Caffe, a computed tensor is adopted instead of copied in, unless a numpy view of this memory is alive: whoever
     holds a view sees every later result in it, as in Caffe, and nobody else pays for the copy.
+
+    It can be lent to a torch tensor, a parameter of a module: the copy on that tensor's device then *is* the tensor's
+    memory for as long as the tensor lives, results are copied into it, and what torch writes there counts.
     """
 
-    __slots__ = ("size", "host", "device", "newest", "_view")
+    __slots__ = ("size", "host", "device", "newest", "_view", "_lent", "_version")
 
     def __init__(self, size: int):
         self.size = size
@@ -38,14 +42,52 @@ class Memory:
         self.device: torch.Tensor | None = None
         self.newest: str = ""  # "" (nothing yet: zeros), "host", "device" or "both"
         self._view: weakref.ref | None = None
+        self._lent: weakref.ref | None = None
+        self._version = 0  # of the tensor lent to, when the host copy became the newest
+
+    def lent(self) -> torch.Tensor | None:
+        """The tensor this memory is lent to, if there is one and it still lives."""
+        return None if self._lent is None else self._lent()
+
+    def lend(self, tensor: torch.Tensor) -> None:
+        """Take the content of `tensor`, contiguous float32, and share its memory from now on.
+
+        Where a numpy view of the host copy is alive, the tensor moves into that copy instead.
+        """
+        flat = tensor.detach().reshape(-1)
+        if tensor.device != HOST:
+            self.device, self.newest = flat, "device"
+        elif self._view is not None and self._view() is not None and self.host.data_ptr() != flat.data_ptr():
+            self.host[: flat.numel()].copy_(flat)
+            tensor.data, self.newest = self.host[: flat.numel()].view(tensor.shape), "host"
+        else:
+            self.host, self.newest = flat, "host"
+        self.size, self._lent = flat.numel(), weakref.ref(tensor)
+
+    def _copied(self) -> None:
+        """Both copies are equal now; only the one that is lent stays so, torch may change it at any time."""
+        lent = self.lent()
+        self.newest = "both" if lent is None else "host" if lent.device == HOST else "device"
+
+    def _notice(self) -> None:
+        """Whether torch wrote into the device copy since the host copy was handed out."""
+        lent = self.lent()
+        if self.newest == "host" and lent is not None and lent.device != HOST and lent._version != self._version:
+            self.newest = "device"
+
+    def is_lent_to(self, tensor: torch.Tensor) -> bool:
+        """Whether this is the tensor it is lent to, and still consists of this memory."""
+        copy = self.host if tensor.device == HOST else self.device
+        return self.lent() is tensor and copy is not None and copy.data_ptr() == tensor.data_ptr()
 
     def on_host(self) -> torch.Tensor:
         """The host copy, up to date."""
         if self.host is None:
             self.host = torch.zeros(self.size) if not self.newest else torch.empty(self.size)
+        self._notice()
         if self.newest == "device":
             self.host[: self.device.numel()].copy_(self.device)
-            self.newest = "both"
+            self._copied()
         self.newest = self.newest or "host"
         return self.host
 
@@ -53,23 +95,35 @@ class Memory:
         """The copy on `where`, up to date, for reading."""
         if where == HOST:
             return self.on_host()
-        if self.newest in ("", "host") or self.device.device != where:
-            self.device = self.on_host().to(where)
-            self.newest = "both"
+        self._notice()
+        if not self.newest:
+            self.device, self.newest = torch.zeros(self.size, device=where), "device"
+        elif self.newest == "host" or self.device.device != where:
+            lent = self.lent()
+            if lent is not None and lent.device == where:
+                self.device.copy_(self.on_host()[: self.device.numel()])
+            else:
+                self.device = self.on_host().to(where)
+            self._copied()
         return self.device
 
     def write(self, where: torch.device) -> torch.Tensor:
         """The copy on `where`, up to date, to be changed in place: it becomes the newest."""
         tensor = self.read(where)
         self.newest = "host" if where == HOST else "device"
+        lent = self.lent()
+        self._version = 0 if lent is None else lent._version
         return tensor
 
     def adopt(self, tensor: torch.Tensor) -> None:
         """Make a computed tensor this memory's newest content: no copy unless somebody looks at the host copy."""
-        flat = tensor.detach().reshape(-1)
-        if tensor.device != HOST:
+        flat, lent = tensor.detach().reshape(-1), self.lent()
+        if tensor.device != HOST and lent is not None and lent.device == tensor.device:
+            self.device[: flat.numel()].copy_(flat)
+            self.newest = "device"
+        elif tensor.device != HOST:
             self.device, self.size, self.newest = flat, flat.numel(), "device"
-        elif self._view is not None and self._view() is not None:
+        elif (self._view is not None and self._view() is not None) or (lent is not None and lent.device == HOST):
             self.host[: flat.numel()].copy_(flat)
             self.newest = "host"
         else:
@@ -201,6 +255,21 @@ class Blob:
         memory.adopt(tensor.to(common.device(), torch.float32).contiguous())
 
     # -- sharing -------------------------------------------------------------------------------------------------------
+    @property
+    def memory(self) -> Memory:
+        """Where the data is; blobs that share it have the same."""
+        return self._data
+
+    @property
+    def parts(self) -> tuple[tuple[int, ...], Memory, Memory]:
+        """Shape, data and diff; setting it puts back what was there, as NetModule does between its passes."""
+        return self._shape, self._data, self._diff
+
+    @parts.setter
+    def parts(self, parts: tuple[tuple[int, ...], Memory, Memory]) -> None:
+        self._shape, self._data, self._diff = parts
+        self._count = prod(self._shape)
+
     def share_data(self, other: Blob) -> None:
         """Use other's data memory: both see one array from now on (ShareData). Counts must be equal."""
         self._check_share(other)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import threading
 
 import torch
@@ -45,7 +46,8 @@ def set_mode_gpu() -> None:
 
 
 def set_device(device_id: int) -> None:
-    """Choose the GPU for this thread; an id PyTorch does not know is a CaffeError."""
+    """Choose the GPU for this thread; an id PyTorch does not know is a CaffeError, what is no whole number a TypeError."""
+    device_id = operator.index(device_id)
     if torch.cuda.is_available() and not 0 <= device_id < torch.cuda.device_count():
         raise CaffeError("set_device: no GPU %d; PyTorch sees %d" % (device_id, torch.cuda.device_count()))
     _state.device_id = device_id
@@ -72,7 +74,7 @@ def set_solver_count(count: int) -> None:
 
 
 def solver_rank() -> int:
-    """The place of this thread's solver among solver_count()."""
+    """The place of this thread's solver among solver_count(); 0 is the root solver, which tests, snapshots and logs."""
     return _state.solver_rank
 
 

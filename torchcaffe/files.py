@@ -10,14 +10,14 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError, Message
 
-from torchcaffe import hdf5, upgrade, wire
+from torchcaffe import forks, hdf5, upgrade, wire
 from torchcaffe.blob import Blob
 from torchcaffe.errors import CaffeError
 from torchcaffe.proto import caffe_pb2
@@ -55,12 +55,28 @@ def read_binary(path: str, message: Message) -> Any:
     """Fill `message` from a binary file and return it. Raises CaffeError."""
     buffer = wire.load(path)
     try:
-        message.ParseFromString(bytes(buffer))
+        message.ParseFromString(buffer)
     except DecodeError as e:
         raise CaffeError("%s: wanted a binary %s%s; got %d bytes that begin with %r and do not parse: %s" % (
             path, message.DESCRIPTOR.name, " (caffemodel)" if isinstance(message, caffe_pb2.NetParameter) else "",
-            len(buffer), bytes(buffer[:16]), e)) from e
+            len(buffer), buffer[:16], e)) from e
+    bad = next(_no_texts(message), None)
+    if bad is not None:
+        raise CaffeError("%s: %r is no text (UTF-8); the file is damaged, or its names are in other letters: rename them"
+                         % (path, bad[:40]))
     return message
+
+
+def _no_texts(message: Message) -> Iterator[bytes]:
+    """The texts that are none, which protobuf hands out as bytes."""
+    for field, value in message.ListFields():
+        for inner in value if field.is_repeated else [value]:
+            if field.type == field.TYPE_MESSAGE:
+                yield from _no_texts(inner)
+            elif field.type != field.TYPE_STRING:
+                break
+            elif isinstance(inner, bytes):
+                yield inner
 
 
 def read_solver_text(path: str) -> caffe_pb2.SolverParameter:
@@ -82,12 +98,19 @@ def read_text(path: str, message: Message) -> Any:
     except OSError as e:
         raise CaffeError("%s: cannot be read: %s" % (path, e.strerror or e)) from e
     try:
-        return text_format.Parse(text, message)
+        text_format.Parse(text, message)
     except text_format.ParseError as e:
         place = "" if e.GetLine() is None else ":%d:%d" % (e.GetLine(), e.GetColumn())
         what = re.sub(r"^\d+:\d+ : ", "", str(e)).strip()
         what = re.sub(r"^'.*?': (?=[A-Z])", "", what, flags=re.DOTALL)
         raise CaffeError("%s%s: %s%s" % (path, place, what, _nearest(what))) from e
+    except (SystemError, UnicodeError) as e:  # protobuf's, of a name with bytes that are not UTF-8
+        line = next((i for i, line in enumerate(text.split("\n"), 1) if re.search("[\ud800-\udfff]", line)), 1)
+        raise CaffeError("%s:%d: it has bytes that are no UTF-8 text; save it as UTF-8" % (path, line)) from e
+    for layer in message.layer if isinstance(message, caffe_pb2.NetParameter) else ():
+        if refusal := forks.refusal(layer):
+            raise CaffeError("%s: layer '%s': %s" % (path, layer.name, refusal))
+    return message
 
 
 def _nearest(what: str) -> str:
@@ -98,7 +121,7 @@ def _nearest(what: str) -> str:
     kind, type_name, name = found.groups()
     pool = caffe_pb2.DESCRIPTOR.pool
     if kind == "Message":
-        known = sorted(pool.FindMessageTypeByName("caffe." + type_name).fields_by_name)
+        known = sorted(f.name for f in pool.FindMessageTypeByName("caffe." + type_name).fields if forks.visible(f))
     else:
         known = sorted(pool.FindEnumTypeByName("caffe." + type_name).values_by_name)
     close = difflib.get_close_matches(name, known, 1)
@@ -109,7 +132,7 @@ def _nearest(what: str) -> str:
 def read_weights(path: str) -> list[LayerWeights]:
     """The layers of a caffemodel, in file order; HDF5 (known by its first bytes, as in Caffe) in order of names.
 
-    Arrays of a binary file are views of one buffer and perhaps unaligned: copy them where they shall stay.
+    The numbers of a binary file stay in it until they are asked for: copy_to reads them to where they shall be.
     """
     return hdf5.read_weights(path) if hdf5.is_hdf5(path) else wire.read_weights(path)
 
@@ -135,12 +158,12 @@ def write_net_hdf5(path: str, net: Saveable, write_diff: bool = False) -> None:
     for layer, blobs in zip(net.definition().layer, net.param_blobs()):
         data = [_data(b) if id(b) in owners else None for b in blobs]
         layers.append((layer.name, data, [_diff(b) for b in blobs] if write_diff else None))
-    _write_by_name(path, lambda temporary: hdf5.write_weights(temporary, layers))
+    write_by_name(path, lambda temporary: hdf5.write_weights(temporary, layers))
 
 
 def write_hdf5(path: str, datasets: Mapping[str, np.ndarray]) -> None:
     """Write arrays as the datasets of an HDF5 file, as HDF5Output does. Raises CaffeError."""
-    _write_by_name(path, lambda temporary: hdf5.write_datasets(temporary, datasets))
+    write_by_name(path, lambda temporary: hdf5.write_datasets(temporary, datasets))
 
 
 def _net_chunks(net: Saveable, write_diff: bool) -> Iterable[bytes | memoryview]:
@@ -186,7 +209,7 @@ def write_solver_state(path: str, iteration: int, current_step: int, learned_net
     arrays = [_data(h) for h in history]
     if path.endswith(".h5"):
         state = SolverState(iteration, learned_net, current_step, [Values(a.shape, a) for a in arrays])
-        _write_by_name(path, lambda temporary: hdf5.write_solver_state(temporary, state))
+        write_by_name(path, lambda temporary: hdf5.write_solver_state(temporary, state))
         return
     before = caffe_pb2.SolverState(iter=iteration, learned_net=learned_net)
     after = caffe_pb2.SolverState(current_step=current_step)
@@ -202,7 +225,7 @@ def write_file(path: str, chunks: Iterable[bytes | memoryview]) -> None:
         with open(temporary, "wb") as f:
             _write_all(f, chunks)
 
-    _write_by_name(path, write)
+    write_by_name(path, write)
 
 
 def _write_all(f: BinaryIO, chunks: Iterable[bytes | memoryview]) -> None:
@@ -210,7 +233,7 @@ def _write_all(f: BinaryIO, chunks: Iterable[bytes | memoryview]) -> None:
         f.write(chunk)
 
 
-def _write_by_name(path: str, write: Callable[[str], None]) -> None:
+def write_by_name(path: str, write: Callable[[str], None]) -> None:
     """Call write(temporary path), then give the file its name.
 
     The temporary name is always `path`.tmp: what a killed process left is overwritten by the next try.

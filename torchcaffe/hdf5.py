@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -16,12 +17,12 @@ import h5py
 import numpy as np
 
 from torchcaffe.errors import CaffeError
-from torchcaffe.wire import LayerWeights, SolverState, Values
+from torchcaffe.wire import LayerWeights, SolverState
 
 # A damaged header may claim any size. How much larger than its file an array may be: weights hardly compress, and gzip
 # makes at most 1032 bytes of one, which images of labels come near to.
 WEIGHTS, DEFLATE = 100, 1032
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
+SIGNATURE, HEAP = b"\x89HDF\r\n\x1a\n", int.from_bytes(b"HEAP\0\0\0\0", "little")
 Arrays = Sequence[np.ndarray | None]
 
 
@@ -37,15 +38,22 @@ def is_hdf5(path: str) -> bool:
 
 
 def read_weights(path: str) -> list[LayerWeights]:
-    """The layers of an HDF5 model, in order of their names; their types are not in the file. Raises CaffeError."""
-    with _File(path, "model") as f:
+    """The layers of an HDF5 model, in order of their names; their types are not in the file. Raises CaffeError.
+
+    Their numbers are read when they are asked for; the file is open until then.
+    """
+    f = _File(path, "model")
+    f.open()
+    with f.damage():
         data = f.group("data")
         return [LayerWeights(name, "", _numbered(f, data, name)) for name in data]
 
 
 def read_solver_state(path: str) -> SolverState:
     """An HDF5 solverstate. Raises CaffeError."""
-    with _File(path, "solverstate") as f:
+    f = _File(path, "solverstate")
+    f.open()
+    with f.damage():
         history = _numbered(f, f.file, "history")
         if None in history:
             raise CaffeError("%s: /history lacks number %d" % (path, history.index(None)))
@@ -150,11 +158,26 @@ class _File:
     def __init__(self, path: str, kind: str):
         self.path, self.kind = path, kind
 
-    def __enter__(self) -> _File:
+    def open(self) -> None:
+        """Open it; it is closed with the last object that came from it, or at the end of a `with` block."""
         try:
+            _check_heaps(self.path)
             self.file = h5py.File(self.path, "r")
         except (OSError, RuntimeError) as e:
             raise CaffeError("%s: wanted an HDF5 %s; it cannot be opened: %s" % (self.path, self.kind, e)) from e
+
+    @contextmanager
+    def damage(self) -> Iterator[None]:
+        """What HDF5 says of a damaged file, as a CaffeError."""
+        try:
+            yield
+        except CaffeError:
+            raise
+        except (OSError, RuntimeError, KeyError, ValueError, TypeError) as e:
+            raise CaffeError("%s: wanted an HDF5 %s; it is damaged: %s" % (self.path, self.kind, e)) from e
+
+    def __enter__(self) -> _File:
+        self.open()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
@@ -162,8 +185,9 @@ class _File:
             self.file.close()
         except (OSError, RuntimeError):
             pass  # nothing was written; a damaged file may fail to close
-        if isinstance(error, (OSError, RuntimeError, KeyError, ValueError, TypeError)) and kind is not CaffeError:
-            raise CaffeError("%s: wanted an HDF5 %s; it is damaged: %s" % (self.path, self.kind, error)) from error
+        if error is not None:
+            with self.damage():
+                raise error
 
     def group(self, name: str) -> h5py.Group:
         """The group of this name at the top."""
@@ -190,27 +214,79 @@ class _File:
         return int(np.ravel(found[()])[0])
 
 
-def _numbered(f: _File, parent: h5py.Group, name: str) -> list[Values | None]:
+def _check_heaps(path: str) -> None:
+    """OSError for a file whose list of free places in a group's names leads in a circle.
+
+    The library (HDF5 2.0 and before) would follow it for ever, taking memory at each step; other damage it notices by
+    itself. A heap begins with HEAP and a version of 0, at a multiple of 8; behind that are the size of its names, where the
+    first free place is among them (1: there is none), and where they lie; a free place says where the next one is.
+    """
+    with open(path, "rb", buffering=0) as f:
+        size, at, piece = os.fstat(f.fileno()).st_size, 0, bytearray(1 << 20)
+        while n := f.readinto(piece):
+            for index in np.flatnonzero(np.frombuffer(piece, "<u8", n // 8) == HEAP):
+                start = at + 8 * int(index)
+                header = os.pread(f.fileno(), 32, start)
+                names, free, begin = struct.unpack("<8xQQQ", header) if len(header) == 32 else (0, 1, 0)
+                steps = names // 16
+                while free != 1 and begin + names <= size:
+                    place = os.pread(f.fileno(), 16, begin + free) if free + 16 <= names else b""
+                    if len(place) < 16 or not steps:
+                        raise OSError("the names of a group (heap at byte %d) have a list of free places that does not end"
+                                      % start)
+                    free, steps = struct.unpack_from("<Q", place)[0], steps - 1
+            at += n
+
+
+def _numbered(f: _File, parent: h5py.Group, name: str) -> list[Stored | None]:
     """The datasets 0, 1, ... of a group, None for a missing one."""
     group = parent.get(name)
-    if not isinstance(group, h5py.Group) or not all(key.isdecimal() and len(key) < 6 for key in group):
+    if not isinstance(group, h5py.Group) or not all(
+            isinstance(key, str) and key.isdecimal() and len(key) < 6 for key in group):
         raise CaffeError("%s: wanted in %s/%s a group of arrays named 0, 1, ..."
                          % (f.path, parent.name.rstrip("/"), name))
-    found: list[Values | None] = [None] * (1 + max((int(key) for key in group), default=-1))
+    found: list[Stored | None] = [None] * (1 + max((int(key) for key in group), default=-1))
     for key in group:
         dataset = group[key]
         if not isinstance(dataset, h5py.Dataset):
             raise CaffeError("%s: %s/%s is no array of numbers" % (f.path, group.name, key))
-        found[int(key)] = Values(tuple(dataset.shape), _values(f, dataset, WEIGHTS))
+        _check(f, dataset, WEIGHTS)
+        found[int(key)] = Stored(f, dataset)
     return found
 
 
+class Stored:
+    """One array of a file, whose numbers are still there, as wire.Stored."""
+
+    def __init__(self, f: _File, dataset: h5py.Dataset):
+        self.shape: tuple[int, ...] = tuple(dataset.shape)
+        self._file, self._dataset = f, dataset
+
+    @property
+    def values(self) -> np.ndarray:
+        """The numbers, as a float32 array of its own. CaffeError if the file is damaged."""
+        array = np.empty(self.shape, np.float32)
+        self.copy_to(array)
+        return array
+
+    def copy_to(self, array: np.ndarray) -> None:
+        """Read the numbers into a C-contiguous float32 array of as many elements. CaffeError as in `values`."""
+        with self._file.damage():
+            if array.size:  # of nothing, there is nothing to select
+                self._dataset.read_direct(array.reshape(self.shape))
+
+
 def _values(f: _File, dataset: h5py.Dataset, ratio: int) -> np.ndarray:
-    """A dataset as float32; CaffeError if it is none of numbers, or says it is larger than `ratio` times the file."""
+    """A dataset as float32. CaffeError as in _check."""
+    _check(f, dataset, ratio)
+    return np.asarray(dataset[()], np.float32)
+
+
+def _check(f: _File, dataset: h5py.Dataset, ratio: int) -> None:
+    """CaffeError if a dataset is none of numbers, or says it is larger than `ratio` times the file."""
     if dataset.dtype.kind not in "fiu":
         raise CaffeError("%s: %s is no array of numbers, its type is %s" % (f.path, dataset.name, dataset.dtype))
     size = os.path.getsize(f.path)
     if dataset.nbytes > ratio * size:
         raise CaffeError("%s: %s says its shape is %s, which a file of %d bytes cannot hold"
                          % (f.path, dataset.name, dataset.shape, size))
-    return np.asarray(dataset[()], np.float32)

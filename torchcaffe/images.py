@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import io
 import struct
+from math import prod
 
 import numpy as np
+from google.protobuf.message import DecodeError
 from PIL import Image
 
 from torchcaffe.errors import CaffeError
+from torchcaffe.proto import caffe_pb2
 
 # A damaged header may claim any size. Up to 16 M pixels are believed; of more, no format that photographs are in gets
 # more than this many into a byte (PNG of one bit a pixel: 8 times the 1032 bytes that deflate makes at most of one).
@@ -40,6 +43,25 @@ def decode(data: bytes, color: bool | None) -> np.ndarray:
             return _channels(image, color)
     except _BROKEN as e:
         raise CaffeError("not an image: %s" % e) from e
+
+
+def of_datum(message: bytes, color: bool | None) -> tuple[np.ndarray, int]:
+    """The image (C, H, W) and the label of a serialised Datum: uint8, decoded as `decode` does if encoded, or float32.
+
+    CaffeError, without the database's name, for what is no Datum or holds another number of values than it says.
+    """
+    datum = caffe_pb2.Datum()
+    try:
+        datum.ParseFromString(message)
+    except DecodeError as e:
+        raise CaffeError("not a Datum: %s" % e) from e
+    if datum.encoded:
+        return decode(datum.data, color), datum.label
+    values = np.frombuffer(datum.data, np.uint8) if datum.data else np.array(datum.float_data, np.float32)
+    shape = (datum.channels, datum.height, datum.width)
+    if min(shape) < 1 or prod(shape) != values.size:
+        raise CaffeError("it has %d values, wanted %d for its shape %s" % (values.size, prod(shape), shape))
+    return values.reshape(shape), datum.label
 
 
 def load(path: str) -> bytes:
@@ -73,7 +95,10 @@ def _channels(image: Image.Image, color: bool | None) -> np.ndarray:
         pixels = pixels[:, :, [2, 1, 0, 3][: pixels.shape[2]]].transpose(2, 0, 1)
         if color is False:
             weights, rounding, shift = _PNG_GREY if image.format == "PNG" else _GREY
-            pixels = ((np.tensordot(weights, pixels.astype(np.int32), 1) + rounding) >> shift).astype(np.uint8)[None]
+            grey = np.full(pixels.shape[1:], rounding, np.uint32)
+            for weight, channel in zip(weights, pixels):
+                grey += np.multiply(channel, np.uint32(weight), dtype=np.uint32)
+            pixels = (grey >> shift).astype(np.uint8)[None]
         return pixels
     return np.repeat(pixels[None], 3, 0) if color else pixels[None]
 

@@ -58,7 +58,7 @@ class Lmdb:
     def _unpack(self, layout: str, start: int) -> tuple[int, ...]:
         try:
             return struct.unpack_from(layout, self._bytes, start)
-        except struct.error as e:
+        except (struct.error, OverflowError) as e:
             raise CaffeError("%s: damaged LMDB: the file ends at byte %d, something at byte %d is wanted" % (
                 self.path, len(self._bytes), start)) from e
 

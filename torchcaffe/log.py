@@ -12,13 +12,16 @@ import os
 import sys
 from datetime import datetime
 
+from torchcaffe import common
+
 _SEVERITIES = {"I": 0, "W": 1, "E": 2, "F": 3}
 _FILES = {"__main__": "caffe", "lmdb_writer": "db_lmdb"}  # modules whose Caffe file has another name
 
 
-def info(message: str) -> None:
-    """One line of severity I, on stderr."""
-    _write("I", message)
+def info(message: str, every: bool = False) -> None:
+    """One line of severity I, on stderr; of several solvers only the first one's, unless `every` (Caffe's root_solver)."""
+    if every or common.solver_rank() == 0:
+        _write("I", message)
 
 
 def warning(message: str) -> None:

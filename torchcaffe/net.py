@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 
 from torchcaffe import files, graph, log, plan
-from torchcaffe.blob import Blob, same_shape
+from torchcaffe.blob import Blob
 from torchcaffe.errors import CaffeError
-from torchcaffe.layer import CATALOGUE, Layer, create
+from torchcaffe.layer import Layer, create
 from torchcaffe.proto import caffe_pb2
+
+AUTOMATIC = "(automatic)"  # what Caffe calls a top that the net adds, as to a loss without one
 
 
 class Net:
@@ -43,6 +44,7 @@ class Net:
         self.top_names: OrderedDict[str, list[str]] = OrderedDict()
         self.bottom_vecs: list[list[Blob]] = []
         self.top_vecs: list[list[Blob]] = []
+        self.loss_weights: list[list[float]] = []  # of each layer, one a top
         self.bottom_need_backward: list[list[bool]] = []
         self.layer_need_backward: list[bool] = []
         self.learnable_params: list[Blob] = []
@@ -51,6 +53,7 @@ class Net:
         self.inputs: list[str] = []
         self._callbacks: dict[str, list[Callable[[int], None]]] = {
             "before_forward": [], "after_forward": [], "before_backward": [], "after_backward": []}
+        self._ran: set[int] = set()  # layers that have run forward
         self._blob_need_backward: dict[str, bool] = {}
         self._blob_loss_weight: dict[str, float] = {}
         self._param_owners: dict[str, tuple[int, int, int]] = {}  # name -> (layer, blob, learnable index)
@@ -81,14 +84,15 @@ class Net:
         top_names = list(layer_param.top)
         for j, name in enumerate(top_names):
             in_place = j < len(bottom_names) and bottom_names[j] == name
-            if name in self.blobs and not in_place:
+            if (name in self.blobs or name in top_names[:j]) and not in_place:
                 raise CaffeError(layer.describe("top blob '%s' is already produced by another layer; rename it" % name))
         if layer.auto_top_blobs:
-            while len(top_names) < layer.tops[0]:
-                top_names.append("(automatic) %s %d" % (layer_param.name, len(top_names)))
-        for name in top_names:
+            top_names += [AUTOMATIC] * (layer.tops[0] - len(top_names))
+        for name in top_names[: len(layer_param.top)]:
             self.blobs.setdefault(name, Blob())
             unread.add(name)
+        for name in top_names[len(layer_param.top) :]:
+            self.blobs[name] = Blob()  # of several, the last one has the name; no output, as in Caffe
         if layer_param.type == "Input":
             self.inputs.extend(top_names)
         bottom = [self.blobs[n] for n in bottom_names]
@@ -120,8 +124,8 @@ class Net:
         if weights and len(weights) != len(top):
             raise CaffeError(layer.describe("loss_weight must be unspecified or specified once for each top: got %d, wanted "
                                             "%d" % (len(weights), len(top))))
-        layer.loss_weights = list(weights) or [0.0] * len(top)
-        for name, blob, weight in zip(names, top, layer.loss_weights):
+        self.loss_weights.append(list(weights) or [0.0] * len(top))
+        for name, blob, weight in zip(names, top, self.loss_weights[-1]):
             self._blob_loss_weight[name] = weight
             if weight:
                 blob.diff[...] = weight
@@ -175,7 +179,7 @@ class Net:
         skipped: set[Blob] = set()
         for i in range(len(self.layers) - 1, -1, -1):
             tops = self.top_vecs[i]
-            loss = any(self.layers[i].loss_weights[j] or t in under_loss for j, t in enumerate(tops))
+            loss = any(self.loss_weights[i][j] or t in under_loss for j, t in enumerate(tops))
             if self.layer_need_backward[i] and all(t in skipped for t in tops):
                 self.layer_need_backward[i] = False
                 self.bottom_need_backward[i] = [False] * len(self.bottom_vecs[i])
@@ -225,8 +229,9 @@ class Net:
             callback(i)
         layer.reshape(bottom, top)
         layer.forward(bottom, top)
+        self._ran.add(i)
         loss = 0.0
-        for blob, weight in zip(top, layer.loss_weights):
+        for blob, weight in zip(top, self.loss_weights[i]):
             if weight:
                 loss += float(torch.dot(blob.value.reshape(-1), blob.grad.reshape(-1)))
         for callback in self._callbacks["after_forward"]:
@@ -239,12 +244,22 @@ class Net:
             return
         for callback in self._callbacks["before_backward"]:
             callback(i)
-        self.layers[i].backward(self.top_vecs[i], self.bottom_need_backward[i], self.bottom_vecs[i])
+        layer = self.layers[i]
+        try:
+            layer.backward(self.top_vecs[i], self.bottom_need_backward[i], self.bottom_vecs[i])
+        except (AttributeError, IndexError) as e:
+            if i in self._ran or layer.type == "Python":
+                raise
+            raise CaffeError(layer.describe("cannot run backward before it ran forward, which keeps what it needs; call "
+                                            "forward first (%s)" % e)) from e
         for callback in self._callbacks["after_backward"]:
             callback(i)
 
     def _steps(self, first: int, last: int) -> list[plan.Step]:
         """The plan's steps for layers first..last; where that cuts a step, its layers one by one."""
+        if not self.layers:
+            raise CaffeError("net '%s' has no layers to run: none of its definition's is for this phase, level and stages"
+                             % self.name)
         if first < 0 or last >= len(self.layers):
             raise CaffeError("net '%s': asked to run layers %d to %d, it has layers 0 to %d"
                              % (self.name, first, last, len(self.layers) - 1))
@@ -302,15 +317,14 @@ class Net:
             for k, (blob, array) in enumerate(zip(layer.blobs, arrays)):
                 if array is None:
                     continue
-                shape, values = array
-                if not same_shape(blob.shape, tuple(shape), legacy=True) and blob.shape != tuple(shape):
+                if not layer.fits(blob, array.shape):
                     raise CaffeError(layer.describe(
                         "cannot copy param %d weights from layer '%s' of %s; shape mismatch. Source param shape is %s; "
                         "target param shape is %s. To learn this layer's parameters from scratch rather than copying from "
-                        "a saved net, rename the layer." % (k, name, path, tuple(shape), blob.shape)))
-                pairs.append((blob, values))
-        for blob, values in pairs:
-            blob.data[...] = np.reshape(values, blob.shape)
+                        "a saved net, rename the layer." % (k, name, path, array.shape, blob.shape)))
+                pairs.append((blob, array))
+        for blob, array in pairs:
+            array.copy_to(blob.data)
 
     def share_trained_layers_with(self, other: Net) -> None:
         """Use another net's parameter data, matched by layer name; diffs stay apart. A shape mismatch is a CaffeError."""
@@ -341,10 +355,3 @@ class Net:
     def param_blobs(self) -> list[list[Blob]]:
         """Each layer's parameter blobs, parallel to definition().layer."""
         return [list(layer.blobs) for layer in self.layers]
-
-
-def layer_types() -> list[str]:
-    """The registered layer types, sorted."""
-    import torchcaffe.layers  # noqa: F401  fills the catalogue
-
-    return sorted(CATALOGUE)

@@ -37,7 +37,7 @@ class SGDSolver(Solver):
     type = "SGD"
     history_sets = 1  # kept values a parameter
 
-    def __init__(self, param: str | caffe_pb2.SolverParameter):
+    def __init__(self, param: str | os.PathLike | caffe_pb2.SolverParameter):
         super().__init__(param)
         self.current_step = 0
         self.check_param()
@@ -146,6 +146,7 @@ class SGDSolver(Solver):
         The caffemodel is looked for where the solverstate says, relative to the working directory as in Caffe, and
         then, unlike Caffe, beside the solverstate. CaffeError, and nothing changed, if either file does not fit.
         """
+        path = os.fsdecode(path)
         state = files.read_solver_state(path)
         names = self._history_names()
         if len(state.history) != len(names):
@@ -153,17 +154,20 @@ class SGDSolver(Solver):
                              "(%d learnable parameters); use the solver type and net it was written by"
                              % (path, len(state.history), len(names), self.type, self.net.name,
                                 len(self.net.learnable_params)))
-        for name, blob, (shape, _) in zip(names, self.history, state.history):
-            if tuple(shape) != blob.shape and not same_shape(blob.shape, tuple(shape), legacy=True):
+        for name, blob, array in zip(names, self.history, state.history):
+            if array.shape != blob.shape and not same_shape(blob.shape, array.shape, legacy=True):
                 raise CaffeError("%s: the history of %s has shape %s, wanted %s; use the net it was written by"
-                                 % (path, name, tuple(shape), blob.shape))
+                                 % (path, name, array.shape, blob.shape))
         if state.learned_net:
-            self.net.copy_trained_layers_from(_find_model(state.learned_net, path))
+            try:
+                self.net.copy_trained_layers_from(_find_model(state.learned_net, path))
+            except CaffeError as e:
+                raise CaffeError("%s: the weights it names: %s" % (path, e)) from e
         else:
             log.warning("%s names no caffemodel; the weights stay as they are" % path)
         log.info("SGDSolver: restoring history")
-        for blob, (_, values) in zip(self.history, state.history):
-            blob.data[...] = np.reshape(values, blob.shape)
+        for blob, array in zip(self.history, state.history):
+            array.copy_to(blob.data)
         self.iter, self.current_step = state.iter, state.current_step
 
     def _history_names(self) -> list[str]:
@@ -249,10 +253,10 @@ SOLVERS = {cls.type: cls
            for cls in (SGDSolver, NesterovSolver, AdaGradSolver, RMSPropSolver, AdaDeltaSolver, AdamSolver)}
 
 
-def get_solver(param: str | caffe_pb2.SolverParameter) -> SGDSolver:
+def get_solver(param: str | os.PathLike | caffe_pb2.SolverParameter) -> SGDSolver:
     """The solver of the type that a solver prototxt (path or message) names; CaffeError for an unknown type."""
-    if isinstance(param, str):
-        param = files.read_solver_text(param)
+    if not isinstance(param, caffe_pb2.SolverParameter):
+        param = files.read_solver_text(os.fsdecode(param))
     if param.type not in SOLVERS:
         raise CaffeError("Unknown solver type: %s (known types: %s)" % (param.type, ", ".join(sorted(SOLVERS))))
     return SOLVERS[param.type](param)

@@ -6,6 +6,7 @@ import enum
 import os
 import time
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import numpy as np
 from google.protobuf import text_format
@@ -28,6 +29,16 @@ class SolverAction(enum.Enum):
     SNAPSHOT = "snapshot"  # and go on
 
 
+class Callback(Protocol):
+    """What add_callback takes as one object."""
+
+    def on_start(self) -> None:
+        """Before an iteration's first forward."""
+
+    def on_gradients_ready(self) -> None:
+        """Before its update."""
+
+
 class Solver:
     """Base of the six solvers: everything but the update rule.
 
@@ -38,9 +49,11 @@ class Solver:
     type: str
     net_class: type[Net] = Net  # what nets are made of; the façade puts its own subclass here
 
-    def __init__(self, param: str | caffe_pb2.SolverParameter):
+    def __init__(self, param: str | os.PathLike | caffe_pb2.SolverParameter):
         """`param`: the path of a solver prototxt, or a parsed (and upgraded) one."""
-        self.param = files.read_solver_text(param) if isinstance(param, str) else param
+        if not isinstance(param, caffe_pb2.SolverParameter):
+            param = files.read_solver_text(os.fsdecode(param))
+        self.param = param
         self.iter = 0
         self.test_nets: list[Net] = []
         # Polled after every iteration and before every test batch; the command line sets it to its signal handlers.
@@ -120,12 +133,12 @@ class Solver:
     def step(self, n: int) -> None:
         """Do n iterations, whatever max_iter says. Each starts an average of losses anew, as in Caffe."""
         param = self.param
-        start, stop = self.iter, self.iter + n
+        start, stop, root = self.iter, self.iter + n, common.solver_rank() == 0
         self._losses, self._smoothed_loss = [], np.float32(0)
         self._last_display = (self._last_display[0], time.monotonic())
         while self.iter < stop:
             self.net.clear_param_diffs()
-            if param.test_interval and self.iter % param.test_interval == 0 and (
+            if param.test_interval and self.iter % param.test_interval == 0 and root and (
                     self.iter > 0 or param.test_initialization):
                 self._test_all()
                 if self._early_exit:
@@ -143,7 +156,7 @@ class Solver:
                 on_gradients_ready()
             self.apply_update()
             action = self.get_action()
-            if action is SolverAction.SNAPSHOT or (param.snapshot and self.iter % param.snapshot == 0):
+            if action is SolverAction.SNAPSHOT or (param.snapshot and self.iter % param.snapshot == 0 and root):
                 self.snapshot()
             if action is SolverAction.STOP:
                 self._early_exit = True
@@ -152,6 +165,8 @@ class Solver:
     def solve(self, resume_file: str | None = None) -> None:
         """Train up to max_iter, from a solverstate if given one, then snapshot (unless snapshot_after_train: false)."""
         param = self.param
+        _check(common.solver_rank() == 0, "solve runs in the first of several solvers (solver_rank 0), this is number %d; "
+               "call step(max_iter - iter)" % common.solver_rank())
         log.info("Solving %s" % self.net.name)
         log.info("Learning Rate Policy: %s" % param.lr_policy)
         self._early_exit = False
@@ -176,8 +191,14 @@ class Solver:
         """Change the parameters by what their diffs say, and count it in `iter`."""
         raise NotImplementedError
 
-    def add_callback(self, on_start: Callable[[], object], on_gradients_ready: Callable[[], object]) -> None:
-        """Have two functions called in every iteration: before forward, and between backward and the update."""
+    def add_callback(self, on_start: Callable[[], object] | Callback,
+                     on_gradients_ready: Callable[[], object] | None = None) -> None:
+        """Have two functions called in every iteration: before forward, and between backward and the update.
+
+        One object that has methods of these names, such as an NCCL, does too.
+        """
+        if on_gradients_ready is None:
+            on_start, on_gradients_ready = on_start.on_start, on_start.on_gradients_ready
         self._callbacks.append((on_start, on_gradients_ready))
 
     def share_weights(self, net: Net) -> None:
@@ -273,7 +294,7 @@ class Solver:
 
     def _check_snapshot_writable(self) -> None:
         """With snapshots due, find out now and not after hours whether they can be written: by a probe file."""
-        if not self.param.snapshot:
+        if not self.param.snapshot or common.solver_rank():
             return
         path = self._snapshot_path(".tempfile")
         try:

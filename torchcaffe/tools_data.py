@@ -11,10 +11,8 @@ import io
 import os
 import random
 from collections.abc import Sequence
-from math import prod
 
 import numpy as np
-from google.protobuf.message import DecodeError
 from PIL import Image
 
 from torchcaffe import common, files, images, log
@@ -49,7 +47,10 @@ def compute_image_mean(argv: Sequence[str]) -> int:
     log.info("Starting iteration")
     total, count = np.zeros(0, np.float32), 0
     for key, value in Lmdb(words[0]):
-        image = _read_datum(words[0], key, value)
+        try:
+            image, _ = images.of_datum(value, None)
+        except CaffeError as e:
+            raise CaffeError("%s: entry %r cannot be read: %s" % (words[0], key, e)) from e
         if not count:
             total = np.zeros(image.shape, np.float32)
         if image.size != total.size:
@@ -74,23 +75,6 @@ def compute_image_mean(argv: Sequence[str]) -> int:
         mean = np.add.accumulate(values, dtype=np.float32)[-1] / np.float32(values.size)
         log.info("mean_value channel [%d]: %s" % (c, number(mean)))
     return 0
-
-
-def _read_datum(source: str, key: bytes, value: bytes) -> np.ndarray:
-    """A Datum's image (C, H, W), decoded if it is encoded."""
-    datum = caffe_pb2.Datum()
-    try:
-        datum.ParseFromString(value)
-        if datum.encoded:
-            return images.decode(datum.data, None)
-    except (DecodeError, CaffeError) as e:
-        raise CaffeError("%s: entry %r cannot be read: %s" % (source, key, e)) from e
-    values = np.frombuffer(datum.data, np.uint8) if datum.data else np.array(datum.float_data, np.float32)
-    shape = (datum.channels, datum.height, datum.width)
-    if not values.size == prod(shape) > 0:
-        raise CaffeError("%s: entry %r has %d values, wanted %d for its shape %s"
-                         % (source, key, values.size, prod(shape), shape))
-    return values.reshape(shape)
 
 
 # -- convert_imageset --------------------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ def upgrade_solver_proto_text(argv: Sequence[str]) -> int:
 
 
 def draw_net(argv: Sequence[str]) -> int:
-    """Draw a net's graph: PROTOTXT PICTURE [--rankdir LR] [--phase ALL] [--display_lrm]; needs pydot and Graphviz."""
+    """Draw a net's graph: PROTOTXT PICTURE [--rankdir LR] [--phase ALL] [--display_lrm]; best with pydot and Graphviz."""
     flags, words = parse_flags(argv, DRAW_FLAGS)
     if len(words) != 2:
         log.error("Usage: draw_net input_net_proto_file output_image_file [--rankdir LR|RL|TB|BT] "

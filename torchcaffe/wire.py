@@ -1,8 +1,10 @@
-"""Weights in protobuf's wire format, read and written without protobuf: an index over a file's bytes, and views.
+"""Weights in protobuf's wire format, read and written without protobuf: an index of a file, and its numbers when wanted.
 
 A caffemodel is half a gigabyte of floats and a few kilobytes of structure. Protobuf parses and copies all of it (1 s and
-twice the memory for VGG16, minutes in pure Python); this walks the structure and leaves the floats where they are.
-Answers to src/caffe/proto/caffe.proto and blob.cpp FromProto. The fields it knows:
+twice the memory for VGG16, minutes in pure Python); this walks the structure and leaves the floats in the file, from which
+they are read straight to where they belong. tools/caffemodel.py is its twin for Python 2.7 and numpy alone, which does not
+know torchcaffe; tests/test_caffemodel.py holds the two together. Answers to src/caffe/proto/caffe.proto and blob.cpp
+FromProto. The fields it knows:
 
     NetParameter      layer 100 (LayerParameter), layers 2 (V1LayerParameter)
     LayerParameter    name 1, type 2, blobs 7
@@ -19,6 +21,8 @@ from __future__ import annotations
 import math
 import os
 import stat
+import sys
+import weakref
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -38,11 +42,104 @@ LAYER_BLOBS, STATE_HISTORY = 7, 3
 Field = tuple[int, int, int, int]  # number, wire type, then the value twice (varint) or where it begins and ends
 
 
+PIECE = 1 << 16  # bytes of structure read at once, and numbers converted at once
+
+
+class _File:
+    """A file's bytes: structure by index, in pieces of 64 kB; what is large straight to where it belongs.
+
+    Not mapped into memory: that would crash us if someone truncated the file.
+    """
+
+    def __init__(self, path: str):
+        try:
+            if not stat.S_ISREG(os.stat(path).st_mode):  # reading a pipe would wait for ever
+                raise CaffeError("%s: got something that is no file, wanted a file of weights" % path)
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except (OSError, ValueError) as e:  # a name with a zero byte is a ValueError
+            raise CaffeError("%s: cannot be read: %s" % (path, getattr(e, "strerror", None) or e)) from e
+        weakref.finalize(self, os.close, self._descriptor)
+        self.path = path
+        self._size = os.fstat(self._descriptor).st_size
+        self._at, self._piece = 0, b""
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, i: int) -> int:
+        """The byte at i, which is below len()."""
+        k = i - self._at
+        if not 0 <= k < len(self._piece):
+            self._at, self._piece, k = i, self.part(i, min(i + PIECE, self._size)), 0
+        return self._piece[k]
+
+    def part(self, a: int, b: int) -> bytes:
+        """The bytes from a to b."""
+        content = bytearray(b - a)
+        self.read_into(a, memoryview(content))
+        return bytes(content)
+
+    def read_into(self, a: int, rest: memoryview) -> None:
+        """Fill `rest` with the bytes from a on."""
+        while len(rest):
+            try:
+                n = os.preadv(self._descriptor, [rest], a)
+            except OSError as e:
+                raise CaffeError("%s: cannot be read: %s" % (self.path, e.strerror or e)) from e
+            if not n:
+                raise CaffeError("%s: it became shorter while it was read" % self.path)
+            a, rest = a + n, rest[n:]
+
+
 class Values(NamedTuple):
     """One array of a file: float32 `values` of shape `shape`, which is the file's (four axes in old files)."""
 
     shape: tuple[int, ...]
     values: np.ndarray
+
+    def copy_to(self, array: np.ndarray) -> None:
+        """Write the values into a C-contiguous float32 array of as many elements."""
+        array[...] = self.values.reshape(array.shape)
+
+
+class _Run(NamedTuple):
+    """Numbers that lie in a row: `count` of them from byte `begin` on, each `stride` bytes behind the one before."""
+
+    begin: int
+    count: int
+    dtype: str
+    stride: int
+
+
+class Stored:
+    """One array of a file, of shape `shape`, whose numbers are still there: what Values has, read each time it is asked."""
+
+    def __init__(self, shape: tuple[int, ...], file: _File, runs: list[_Run]):
+        self.shape, self._file, self._runs = shape, file, runs
+
+    @property
+    def values(self) -> np.ndarray:
+        """The numbers, as a float32 array of its own. CaffeError if the file cannot be read any more."""
+        array = np.empty(self.shape, np.float32)
+        self.copy_to(array)
+        return array
+
+    def copy_to(self, array: np.ndarray) -> None:
+        """Read the numbers into a C-contiguous float32 array of as many elements. CaffeError as in `values`."""
+        flat, at = array.reshape(-1), 0
+        for begin, count, dtype, stride in self._runs:
+            if dtype == "<f4" and stride == 4 and sys.byteorder == "little":
+                self._file.read_into(begin, memoryview(flat[at : at + count]).cast("B"))
+                at += count
+                continue
+            record = np.dtype({"names": ["value"], "formats": [dtype], "offsets": [stride - np.dtype(dtype).itemsize],
+                               "itemsize": stride})
+            for first in range(0, count, PIECE):
+                n = min(PIECE, count - first)
+                raw = self._file.part(begin + first * stride, begin + (first + n) * stride)
+                with np.errstate(over="ignore", invalid="ignore"):  # a double beyond float32 becomes inf, as in Caffe
+                    flat[at : at + n] = np.frombuffer(raw, record)["value"]
+                at += n
 
 
 class LayerWeights(NamedTuple):
@@ -50,7 +147,7 @@ class LayerWeights(NamedTuple):
 
     name: str
     type: str
-    blobs: list[Values | None]  # None where an HDF5 file leaves out a parameter that another layer owns
+    blobs: list[Values | Stored | None]  # None where an HDF5 file leaves out a parameter that another layer owns
 
 
 class SolverState(NamedTuple):
@@ -59,46 +156,37 @@ class SolverState(NamedTuple):
     iter: int
     learned_net: str
     current_step: int
-    history: list[Values]
+    history: list[Values | Stored]
 
 
 class _Malformed(Exception):
     """What is wrong with the bytes; becomes a CaffeError that names the file."""
 
 
-def load(path: str) -> memoryview:
-    """A file's bytes, read-only, in memory of their own: a mapped file would crash us if someone truncated it.
-
-    Bytes and not a numpy array, for which numpy asks for huge pages: 1.6 s instead of 0.4 s to read VGG16 where the
-    system first has to find some.
-    """
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # reading a pipe would wait for ever
-            raise CaffeError("%s: got something that is no file, wanted a file of weights" % path)
-        with open(path, "rb", buffering=0) as f:
-            return memoryview(f.read())
-    except OSError as e:
-        raise CaffeError("%s: cannot be read: %s" % (path, e.strerror or e)) from e
+def load(path: str) -> bytes:
+    """All of a file's bytes. Raises CaffeError."""
+    file = _File(path)
+    return file.part(0, len(file))
 
 
 def read_weights(path: str) -> list[LayerWeights]:
-    """The layers of a binary caffemodel in file order; blobs are views of one buffer, not aligned: copy what you keep.
+    """The layers of a binary caffemodel in file order; their numbers are read when they are asked for.
 
     Reads today's format, V1 and V0 (whose `padding` layers hold nothing and are left out). Raises CaffeError.
     """
-    buffer = load(path)
+    file = _File(path)
     try:
-        return list(_layers(buffer))
+        return list(_layers(file))
     except _Malformed as e:
-        raise _damaged(path, "caffemodel", buffer, e) from e
+        raise _damaged(file, "caffemodel", e) from e
 
 
 def read_solver_state(path: str) -> SolverState:
-    """A binary solverstate; the history's values are views as in read_weights. Raises CaffeError."""
-    buffer = load(path)
+    """A binary solverstate; the history's numbers are read when they are asked for. Raises CaffeError."""
+    buffer = _File(path)
     iteration = step = 0
     learned_net = ""
-    history: list[Values] = []
+    history: list[Values | Stored] = []
     try:
         if not len(buffer):
             raise _Malformed("it is empty")
@@ -114,26 +202,27 @@ def read_solver_state(path: str) -> SolverState:
             elif number <= 4:
                 raise _Malformed("field %d of the state has wire type %d" % (number, kind))
     except _Malformed as e:
-        raise _damaged(path, "solverstate", buffer, e) from e
+        raise _damaged(buffer, "solverstate", e) from e
     return SolverState(iteration, learned_net, step, history)
 
 
 def read_blob(path: str) -> Values:
     """A file that holds one BlobProto: a mean image, an infogain matrix. Raises CaffeError."""
-    buffer = load(path)
+    file = _File(path)
     try:
-        return _blob(buffer, 0, len(buffer), "the blob")
+        blob = _blob(file, 0, len(file), "the blob")
     except _Malformed as e:
-        raise _damaged(path, "binaryproto", buffer, e) from e
+        raise _damaged(file, "binaryproto", e) from e
+    return Values(blob.shape, blob.values)
 
 
-def _damaged(path: str, kind: str, buffer: memoryview, e: _Malformed) -> CaffeError:
+def _damaged(file: _File, kind: str, e: _Malformed) -> CaffeError:
     return CaffeError("%s: %s. Wanted a %s; got %d bytes that begin with %r. If it is one, it is damaged: copy or "
-                      "fetch it again" % (path, e, kind, len(buffer), bytes(buffer[:16])))
+                      "fetch it again" % (file.path, e, kind, len(file), file.part(0, min(16, len(file)))))
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
-def _varint(buffer: memoryview, i: int, end: int) -> tuple[int, int]:
+def _varint(buffer: _File, i: int, end: int) -> tuple[int, int]:
     begin, value, shift = i, 0, 0
     while True:
         if i >= end:
@@ -148,7 +237,7 @@ def _varint(buffer: memoryview, i: int, end: int) -> tuple[int, int]:
         shift += 7
 
 
-def _fields(buffer: memoryview, i: int, end: int) -> Iterator[Field]:
+def _fields(buffer: _File, i: int, end: int) -> Iterator[Field]:
     """The fields of the message between i and end. A run of unpacked numbers comes as one field, keys included."""
     count = 0
     while i < end:
@@ -185,30 +274,29 @@ def _fields(buffer: memoryview, i: int, end: int) -> Iterator[Field]:
             raise _Malformed("wire type %d at byte %d is none that Caffe writes" % (kind, begin))
 
 
-def _run(buffer: memoryview, begin: int, end: int, key: int, stride: int) -> int:
+def _run(buffer: _File, begin: int, end: int, key: int, stride: int) -> int:
     """Where the records of `stride` bytes that all begin with the byte `key` end; looks ahead in growing steps."""
     stop, step = begin, 16
     while True:
         n = min(step, (end - stop) // stride)
-        keys = np.frombuffer(buffer, np.uint8, n * stride, stop)[::stride]
+        keys = np.frombuffer(buffer.part(stop, stop + n * stride), np.uint8)[::stride]
         other = np.flatnonzero(keys != key)
         if other.size:
             return stop + int(other[0]) * stride
         stop += n * stride
         if n < step:
             return stop
-        step *= 2
+        step = min(2 * step, PIECE)
 
 
-def _numbers(buffer: memoryview, kind: int, a: int, b: int, dtype: str) -> np.ndarray:
-    """The floats of one field: a view if packed."""
+def _numbers(kind: int, a: int, b: int, dtype: str) -> _Run:
+    """The floats of one field; those that are not packed have a byte of key each."""
     size = np.dtype(dtype).itemsize
-    if kind == BYTES:
-        if (b - a) % size:
-            raise _Malformed("a field of numbers of %d bytes each has %d bytes at byte %d" % (size, b - a, a))
-        return np.frombuffer(buffer, dtype, (b - a) // size, a)
-    records = np.frombuffer(buffer, np.dtype([("key", "u1"), ("value", dtype)]), (b - a) // (size + 1), a)
-    return records["value"]
+    if kind != BYTES:
+        return _Run(a, (b - a) // (size + 1), dtype, size + 1)
+    if (b - a) % size:
+        raise _Malformed("a field of numbers of %d bytes each has %d bytes at byte %d" % (size, b - a, a))
+    return _Run(a, (b - a) // size, dtype, size)
 
 
 def _int32(value: int) -> int:
@@ -220,14 +308,14 @@ def _int64(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-def _text(buffer: memoryview, a: int, b: int) -> str:
+def _text(buffer: _File, a: int, b: int) -> str:
     try:
-        return bytes(buffer[a:b]).decode("utf-8")
+        return buffer.part(a, b).decode("utf-8")
     except UnicodeDecodeError:
-        raise _Malformed("the name at byte %d is no text: %r" % (a, bytes(buffer[a : min(b, a + 16)]))) from None
+        raise _Malformed("the name at byte %d is no text: %r" % (a, buffer.part(a, min(b, a + 16)))) from None
 
 
-def _dims(buffer: memoryview, a: int, b: int, dims: list[int]) -> None:
+def _dims(buffer: _File, a: int, b: int, dims: list[int]) -> None:
     """Append a BlobShape's dimensions."""
     for number, kind, c, d in _fields(buffer, a, b):
         if number != 1:
@@ -244,31 +332,29 @@ def _dims(buffer: memoryview, a: int, b: int, dims: list[int]) -> None:
 _FLOATS = {5: ("<f4", FIXED32), 8: ("<f8", FIXED64)}
 
 
-def _blob(buffer: memoryview, a: int, b: int, who: str) -> Values:
+def _blob(buffer: _File, a: int, b: int, who: str) -> Stored:
     """A BlobProto; legacy num, channels, height, width give a shape of four axes."""
     dims: list[int] = []
     legacy: dict[int, int] = {}
-    parts: dict[int, list[np.ndarray]] = {5: [], 8: []}
+    parts: dict[int, list[_Run]] = {5: [], 8: []}
     for number, kind, c, d in _fields(buffer, a, b):
         if number <= 4 and kind == VARINT:
             legacy[number] = _int32(c)
         elif number in _FLOATS and kind in (BYTES, _FLOATS[number][1]):
-            parts[number].append(_numbers(buffer, kind, c, d, _FLOATS[number][0]))
+            parts[number].append(_numbers(kind, c, d, _FLOATS[number][0]))
         elif number == 7 and kind == BYTES:
             _dims(buffer, c, d, dims)
         elif number in (1, 2, 3, 4, 5, 7, 8):
             raise _Malformed("%s: field %d has wire type %d" % (who, number, kind))
     shape = tuple(legacy.get(k, 0) for k in (1, 2, 3, 4)) if legacy else tuple(dims)
-    chosen = [p for p in parts[8] if p.size] or parts[5]
-    held = sum(p.size for p in chosen)
+    chosen = [run for run in parts[8] if run.count] or parts[5]
+    held = sum(run.count for run in chosen)
     if any(d < 0 or d > INT_MAX for d in shape) or math.prod(shape) != held:
         raise _Malformed("%s says its shape is %s but holds %d values" % (who, shape, held))
-    values = chosen[0] if len(chosen) == 1 else np.concatenate([np.zeros(0, np.float32), *chosen])
-    with np.errstate(over="ignore", invalid="ignore"):  # a double beyond float32 becomes inf, as in Caffe
-        return Values(shape, values.astype(np.float32, copy=False).reshape(shape))
+    return Stored(shape, buffer, chosen)
 
 
-def _layers(buffer: memoryview) -> Iterator[LayerWeights]:
+def _layers(buffer: _File) -> Iterator[LayerWeights]:
     if not len(buffer):
         raise _Malformed("it is empty")
     seen = set()
@@ -285,7 +371,7 @@ def _layers(buffer: memoryview) -> Iterator[LayerWeights]:
         raise _Malformed("it holds no layer" if not seen else "it holds both `layer` and `layers` (V1) fields")
 
 
-def _layer(buffer: memoryview, a: int, b: int, name_number: int, type_number: int, type_kind: int,
+def _layer(buffer: _File, a: int, b: int, name_number: int, type_number: int, type_kind: int,
            blobs_number: int) -> LayerWeights:
     """A layer message given the numbers of the three fields wanted of it; a type is a text or, in V1, a number."""
     name, kind_of, fields = "", "", []
@@ -302,7 +388,7 @@ def _layer(buffer: memoryview, a: int, b: int, name_number: int, type_number: in
     return LayerWeights(name, kind_of, blobs)
 
 
-def _old_layer(buffer: memoryview, a: int, b: int) -> LayerWeights | None:
+def _old_layer(buffer: _File, a: int, b: int) -> LayerWeights | None:
     """A layer of format V1, or of V0 inside it; None for V0's padding layers."""
     nested = [(c, d) for number, kind, c, d in _fields(buffer, a, b) if number == 1 and kind == BYTES]
     if not nested:

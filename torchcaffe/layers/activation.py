@@ -254,8 +254,15 @@ class Scale(_Broadcast):
         p = self.layer_param.scale_param
         self.add_operand(p, bottom, p.filler if p.HasField("filler") else caffe_pb2.FillerParameter(value=1))
         if p.bias_term:
+            self.param_names = ("weight", "bias")[len(bottom) - 1 :]
             self.add_param((bottom[1] if len(bottom) > 1 else self.blobs[0]).shape, p.bias_filler)
         self.input: torch.Tensor | None = None  # copy of the input where the result overwrites it
+
+    def shape(self, bottom: Shape, operand: Shape | None = None) -> list[Shape]:
+        if self.layer_param.scale_param.bias_term and operand is not None:
+            self.check(operand == self.blobs[-1].shape, lambda: "dimension mismatch: bottom 1 has shape %s, the bias %s, as "
+                       "bottom 1 had when the layer was set up" % (operand, self.blobs[-1].shape))
+        return super().shape(bottom, operand)
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         x = bottom[0].value
@@ -285,6 +292,8 @@ class Bias(_Broadcast):
 
     Follows src/caffe/layers/bias_layer.cpp.
     """
+
+    param_names = ("bias",)
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.add_operand(self.layer_param.bias_param, bottom, self.layer_param.bias_param.filler)

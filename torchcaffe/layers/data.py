@@ -84,7 +84,7 @@ class DummyData(Source):
         """Fill the tops that have a constant filler, or the others."""
         for blob, param in zip(top, self.fillers):
             if (param.type == "constant") == constant:
-                blob.value = torch.from_numpy(filler.fill(param, blob.shape))
+                blob.value = torch.from_numpy(np.array(filler.fill(param, blob.shape)))
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.fill(top, constant=False)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from math import prod
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from google.protobuf.message import DecodeError
 
 from torchcaffe import images, log, rng
 from torchcaffe.blob import Blob
@@ -97,20 +95,12 @@ class Data(_Prefetching):
 
     def read(self, key: bytes, value: bytes) -> tuple[np.ndarray, int]:
         """A Datum as (C, H, W) array, uint8 or float32, and its label."""
-        datum, t = caffe_pb2.Datum(), self.layer_param.transform_param
+        t = self.layer_param.transform_param
         try:
-            datum.ParseFromString(value)
-            if datum.encoded:
-                color = True if t.force_color else False if t.force_gray else None
-                return images.decode(datum.data, color), datum.label
-        except (DecodeError, CaffeError) as e:
+            return images.of_datum(value, True if t.force_color else False if t.force_gray else None)
+        except CaffeError as e:
             raise CaffeError(self.describe("entry %r of %s cannot be read: %s" % (
                 key, self.layer_param.data_param.source, e))) from e
-        shape = (datum.channels, datum.height, datum.width)
-        values = np.frombuffer(datum.data, np.uint8) if datum.data else np.array(datum.float_data, np.float32)
-        self.check(values.size == prod(shape) > 0, lambda: "entry %r of %s has %d values, wanted %d for its shape %s" % (
-            key, self.layer_param.data_param.source, values.size, prod(shape), shape))
-        return values.reshape(shape), datum.label
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         items = []

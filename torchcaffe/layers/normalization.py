@@ -61,10 +61,11 @@ class BatchNorm(Layer):
     running variance is the batch's times m / (m - 1). Works in place. Follows src/caffe/layers/batch_norm_layer.cpp.
     """
 
+    param_names = statistic_names = ("mean_sum", "variance_sum", "sum_weight")
+
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         p = self.layer_param.batch_norm_param
         self.param = p
-        self.use_global = p.use_global_stats if p.HasField("use_global_stats") else self.phase == caffe_pb2.TEST
         self.check(len(bottom[0].shape) > 1, "got a bottom of shape %s, wanted channels on axis 1" % (bottom[0].shape,))
         self.channels = bottom[0].shape[1]
         for shape in ((self.channels,), (self.channels,), (1,)):
@@ -81,6 +82,12 @@ class BatchNorm(Layer):
         self.check(len(bottom) > 1 and bottom[1] == self.channels, lambda: "got a bottom of shape %s, wanted %d channels"
                    % (bottom, self.channels))
         return [bottom]
+
+    @property
+    def use_global(self) -> bool:
+        """Whether the running statistics are used."""
+        p = self.param
+        return p.use_global_stats if p.HasField("use_global_stats") else self.phase == caffe_pb2.TEST
 
     def grouped(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, everything else)."""

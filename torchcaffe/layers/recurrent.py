@@ -32,6 +32,7 @@ class _Recurrent(Layer):
     Caffe's unrolled net, has no effect, there being none; sharing parameters between layers by name works in TRAIN, too.
     """
 
+    named: ClassVar[tuple[str, ...]] = ()  # the parameters, in order
     gates: ClassVar[int] = 1  # rows of the input weights, in multiples of num_output
     states: ClassVar[int] = 1  # blobs that make up the state, h first
 
@@ -52,6 +53,7 @@ class _Recurrent(Layer):
         self.static = 2 if len(bottom) > 2 + self.exposed else None  # the index of the static input
         self.check_axes(*(b.shape for b in bottom))
         self.steps = bottom[0].shape[0]
+        self.param_names = [n for n in self.named if self.static or not n.endswith("_static")]
         rows = self.gates * self.outputs
         self.add_param((rows, prod(bottom[0].shape[2:])), p.weight_filler)
         self.add_param((rows,), p.bias_filler)
@@ -122,7 +124,7 @@ class _Recurrent(Layer):
             inputs = inputs + F.linear(bottom[2].value.flatten(1), self.blobs[2].value)
         state = tuple(b.value[0].clone() for b in (bottom[-self.exposed :] if self.exposed else self.carried))
         outputs = []
-        self.saved.clear()
+        self.saved = []
         for t in range(self.steps):
             output, state, saved = self.step(inputs[t], cont[t], state)
             outputs.append(output)
@@ -158,6 +160,8 @@ class RNN(_Recurrent):
     Params: W_xh (H, D), b_h (H), with a static input W_xh_static (H, S), W_hh (H, H), W_ho (H, H), b_o (H), where H is
     num_output. The state is h. Follows src/caffe/layers/rnn_layer.cpp and recurrent_layer.cpp.
     """
+
+    named = ("W_xh", "b_h", "W_xh_static", "W_hh", "W_ho", "b_o")
 
     def hidden_params(self) -> list[tuple[Shape, caffe_pb2.FillerParameter]]:
         p, n = self.layer_param.recurrent_param, self.outputs
@@ -214,6 +218,7 @@ class LSTM(_Recurrent):
     """
 
     gates, states = 4, 2
+    named = ("W_xc", "b_c", "W_xc_static", "W_hc")
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         super().reshape(bottom, top)

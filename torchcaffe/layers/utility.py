@@ -31,6 +31,9 @@ class Python(Layer):
         """An object of the named class. Errors inside the module come through as they are."""
         p = layer_param.python_param
         where = "Layer '%s' (Python): " % layer_param.name
+        if not all(p.module.split(".")) or "\0" in p.module:
+            raise CaffeError("%sgot module %r, wanted the name of a Python module, as one would import it"
+                             % (where, p.module))
         try:
             module = importlib.import_module(p.module)
         except ModuleNotFoundError as error:
@@ -44,7 +47,8 @@ class Python(Layer):
                 where, p.module, getattr(module, "__file__", "built in"), "no" if kind is None else "something else as",
                 p.layer))
         layer = kind(layer_param)
-        layer.bottoms = layer.tops = (0, None)
+        # any number of bottoms and tops; layers of the released FCN code have a `tops` of their own
+        layer.check_counts = lambda bottom, top: None
         layer.param_str = p.param_str
         return layer
 
@@ -454,6 +458,7 @@ class Parameter(Layer):
     """A learned blob of a given shape as a top, zeros at first. Follows include/caffe/layers/parameter_layer.hpp."""
 
     bottoms = (0, 0)
+    param_names = ("value",)
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.add_param(tuple(self.layer_param.parameter_param.shape.dim), caffe_pb2.FillerParameter())

@@ -156,8 +156,12 @@ class Pooling(Layer):
                        "pad %s must be smaller than kernel %s" % (self.pad, self.kernel))
             self.check(p.pool != POOL.STOCHASTIC or self.pad == (0, 0), "Padding implemented only for average and max "
                        "pooling, got pad %s for STOCHASTIC" % (self.pad,))
-        self.drawn = p.pool == POOL.STOCHASTIC and self.phase == caffe_pb2.TRAIN
         self.draws: torch.Tensor | None = None  # the last forward's
+
+    @property
+    def drawn(self) -> bool:
+        """Whether each forward draws."""
+        return self.layer_param.pooling_param.pool == POOL.STOCHASTIC and self.phase == caffe_pb2.TRAIN
 
     def shape(self, bottom: Shape) -> list[Shape]:
         self.check(len(bottom) == 4, lambda: "Input must have 4 axes, corresponding to (num, channels, height, width), "
@@ -170,8 +174,7 @@ class Pooling(Layer):
         return [bottom[:2] + self.windows.counts] * 2
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
-        if self.drawn:
-            self.draws = self.windows.draws(bottom[0].value)
+        self.draws = self.windows.draws(bottom[0].value) if self.drawn else None
         super().forward(bottom, top)
 
     def function(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
@@ -263,8 +266,12 @@ class SPP(Layer):
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         p = self.layer_param.spp_param
         self.check(p.pyramid_height > 0, "got pyramid_height 0, wanted at least one level")
-        self.drawn = p.pool == SPP_POOL.STOCHASTIC and self.phase == caffe_pb2.TRAIN
         self.draws: list[torch.Tensor | None] = [None] * p.pyramid_height  # the last forward's
+
+    @property
+    def drawn(self) -> bool:
+        """Whether each forward draws."""
+        return self.layer_param.spp_param.pool == SPP_POOL.STOCHASTIC and self.phase == caffe_pb2.TRAIN
 
     def shape(self, bottom: Shape) -> list[Shape]:
         self.check(len(bottom) == 4, lambda: "Input must have 4 axes, corresponding to (num, channels, height, width), "
@@ -284,8 +291,7 @@ class SPP(Layer):
         return [(bottom[0], bottom[1] * sum(w.counts[0] * w.counts[1] for w in self.levels))]
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
-        if self.drawn:
-            self.draws = [w.draws(bottom[0].value) for w in self.levels]
+        self.draws = [w.draws(bottom[0].value) if self.drawn else None for w in self.levels]
         super().forward(bottom, top)
 
     def function(self, x: torch.Tensor) -> torch.Tensor:

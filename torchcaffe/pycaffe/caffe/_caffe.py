@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import torch.distributed
+
 from torchcaffe import __version__
 from torchcaffe import log as _log
 from torchcaffe.blob import Blob
@@ -16,9 +18,8 @@ from torchcaffe.common import (
     solver_count,
     solver_rank,
 )
-from torchcaffe.errors import CaffeError
-from torchcaffe.layer import BlobVec, Layer
-from torchcaffe.net import layer_types
+from torchcaffe.layer import BlobVec, Layer, layer_types
+from torchcaffe.parallel import NCCL
 from torchcaffe.proto.caffe_pb2 import LayerParameter, SolverParameter
 from torchcaffe.rng import set_random_seed
 from torchcaffe.sgd_solver import (
@@ -51,26 +52,18 @@ def init_log(prefix: str | int = "", log_to_stderr: bool = True) -> None:
 
 def log(message: str) -> None:
     """Write one line of severity info to the log."""
-    _log.info(message)
+    _log.info(message, every=True)
 
 
 def layer_type_list() -> list[str]:
     """The layer types a prototxt may use, sorted."""
-    return layer_types()
+    return sorted(layer_types())
 
 
 def has_nccl() -> bool:
-    """Whether several GPUs can train together through NCCL: not in this version."""
-    return False
+    """Whether several solvers can train together: through NCCL on GPUs and gloo on CPUs, where PyTorch has them."""
+    return torch.distributed.is_available()
 
 
 def set_multiprocess(multiprocess: bool) -> None:
-    """Accepted for compatibility; one process trains one solver here."""
-
-
-class NCCL:
-    """Gradients of several GPUs added up through NCCL. As in a Caffe built without it: the name is there, no object is."""
-
-    def __init__(self, solver: Solver, uid: str):
-        raise CaffeError("NCCL: this engine trains on one GPU (has_nccl() is False); leave the NCCL object out, or give "
-                         "-gpu one id")
+    """Accepted for compatibility: each solver has a process of its own here, always."""

@@ -1,6 +1,7 @@
 """Pictures of nets (BVLC's python/caffe/draw.py): layers as boxes, blobs as octagons, laid out by Graphviz through pydot.
 
-Both are wanted only here and not installed with the engine: pip install pydot, and Graphviz's program `dot`.
+Both are wanted only here and not installed with the engine: pip install pydot, and Graphviz's program `dot`. Where they are
+missing, torchcaffe/graph_picture.py draws, less well.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from torchcaffe import graph_picture
 from torchcaffe.errors import CaffeError
 from torchcaffe.files import write_file
 
@@ -18,6 +20,7 @@ NEURON_LAYER_STYLE = {"shape": "record", "fillcolor": "#90EE90", "style": "fille
 BLOB_STYLE = {"shape": "octagon", "fillcolor": "#E0E0E0", "style": "filled"}
 COLORS = {"Convolution": "#FF5050", "Deconvolution": "#FF5050", "Pooling": "#FF9900", "InnerProduct": "#CC33FF"}
 NO_LABEL = '""'
+Key = tuple[str, str]  # of a node: its kind and its name
 
 
 def get_pooling_types_dict() -> dict[int, str]:
@@ -76,7 +79,20 @@ def get_pydot_graph(caffe_net: caffe_pb2.NetParameter, rankdir: str, label_edges
         import pydot
     except ImportError as e:
         raise ImportError("drawing a net needs pydot: pip install pydot (and Graphviz: apt-get install graphviz)") from e
-    nodes: dict[tuple[str, str], Any] = {}  # (kind, name) -> node, the one made last
+    nodes, edges = _parts(caffe_net, rankdir, label_edges, phase, display_lrm)
+    nodes = {key: pydot.Node(text, **style) for key, (text, style) in nodes.items()}
+    graph = pydot.Dot(caffe_net.name or "Net", graph_type="digraph", rankdir=rankdir)
+    for node in nodes.values():
+        graph.add_node(node)
+    for source, target, label in edges:
+        graph.add_edge(pydot.Edge(nodes[source], nodes[target], label=label))
+    return graph
+
+
+def _parts(caffe_net: caffe_pb2.NetParameter, rankdir: str, label_edges: bool, phase: int | None, display_lrm: bool
+           ) -> tuple[dict[Key, tuple[str, dict[str, str]]], list[tuple[Key, Key, str]]]:
+    """Each node's text and style, of several of one name the last; and the edges: from, to, text."""
+    nodes: dict[Key, tuple[str, dict[str, str]]] = {}
     edges = []
     for layer in caffe_net.layer:
         if phase is not None and not _is_in(layer, phase):
@@ -85,19 +101,14 @@ def get_pydot_graph(caffe_net: caffe_pb2.NetParameter, rankdir: str, label_edges
         in_place = len(layer.bottom) == len(layer.top) == 1 and layer.bottom[0] == layer.top[0]
         style = NEURON_LAYER_STYLE if in_place else {**LAYER_STYLE_DEFAULT,
                                                      "fillcolor": choose_color_by_layertype(layer.type)}
-        nodes[box] = pydot.Node(get_layer_label(layer, rankdir, display_lrm), **style)
+        nodes[box] = get_layer_label(layer, rankdir, display_lrm), style
         for name in layer.bottom:
-            nodes["blob", name] = pydot.Node(name, **BLOB_STYLE)
+            nodes["blob", name] = name, BLOB_STYLE
             edges.append((("blob", name), box, NO_LABEL))
         for name in layer.top:
-            nodes["blob", name] = pydot.Node(name)
+            nodes["blob", name] = name, {}
             edges.append((box, ("blob", name), get_edge_label(layer) if label_edges else NO_LABEL))
-    graph = pydot.Dot(caffe_net.name or "Net", graph_type="digraph", rankdir=rankdir)
-    for node in nodes.values():
-        graph.add_node(node)
-    for source, target, label in edges:
-        graph.add_edge(pydot.Edge(nodes[source], nodes[target], label=label))
-    return graph
+    return nodes, edges
 
 
 def _is_in(layer: caffe_pb2.LayerParameter, phase: int) -> bool:
@@ -108,12 +119,21 @@ def _is_in(layer: caffe_pb2.LayerParameter, phase: int) -> bool:
 
 def draw_net(caffe_net: caffe_pb2.NetParameter, rankdir: str, ext: str = "png", phase: int | None = None,
              display_lrm: bool = False) -> bytes:
-    """The picture of a net as the content of a file of type `ext` (png, svg, pdf, dot ...). See get_pydot_graph."""
-    graph = get_pydot_graph(caffe_net, rankdir, phase=phase, display_lrm=display_lrm)
+    """The picture of a net as the content of a file of type `ext` (png, svg, pdf, dot ...). See get_pydot_graph.
+
+    Without pydot or Graphviz only the types in graph_picture.FORMATS, plainer; CaffeError for others.
+    """
     try:
-        return graph.create(format=ext)
-    except FileNotFoundError as e:
-        raise CaffeError("drawing a net needs Graphviz's program dot on the PATH: apt-get install graphviz") from e
+        return get_pydot_graph(caffe_net, rankdir, phase=phase, display_lrm=display_lrm).create(format=ext)
+    except (ImportError, FileNotFoundError) as e:  # no pydot; no program dot
+        if ext not in graph_picture.FORMATS:
+            raise CaffeError("drawing a net as .%s needs pydot and Graphviz (pip install pydot; apt-get install graphviz); "
+                             "without them: .%s" % (ext, ", .".join(graph_picture.FORMATS))) from e
+    nodes, edges = _parts(caffe_net, rankdir, True, phase, display_lrm)
+    return graph_picture.draw(
+        {key: graph_picture.Node(text.strip('"').replace(r"\n", "\n"), style.get("fillcolor", "white"), key[0] == "blob")
+         for key, (text, style) in nodes.items()},
+        [(source, target, label.strip('"')) for source, target, label in edges], rankdir, ext)
 
 
 def draw_net_to_file(caffe_net: caffe_pb2.NetParameter, filename: str, rankdir: str = "LR", phase: int | None = None,

@@ -22,6 +22,8 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from torchcaffe import forks
+
 from .proto import caffe_pb2
 
 
@@ -29,12 +31,18 @@ def param_name_dict() -> dict[str, str]:
     """Map each layer type that has a parameter message to the stem of its field: {'Convolution': 'convolution', ...}.
 
     'Pooling': 'pooling' says that a Pooling layer's own parameters are PoolingParameter, in field `pooling_param`.
+    Layers of Caffe's forks are among them while those are switched on (torchcaffe/forks.py).
     """
-    fields = [field for field in caffe_pb2.LayerParameter.DESCRIPTOR.fields if field.name.endswith("_param")]
+    fields = [field for field in caffe_pb2.LayerParameter.DESCRIPTOR.fields
+              if field.name.endswith("_param") and forks.visible(field)]
     return {field.message_type.name.removesuffix("Parameter"): field.name.removesuffix("_param") for field in fields}
 
 
-_param_names = param_name_dict()
+def __getattr__(name: str):
+    """BVLC's module keeps the dict under this name; here it follows what is switched on."""
+    if name == "_param_names":
+        return param_name_dict()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def to_proto(*tops: Top) -> caffe_pb2.NetParameter:
@@ -94,10 +102,12 @@ def _known(name: str, *protos: Message) -> str:
     return text
 
 
-def _elsewhere(name: str) -> str:
+def _elsewhere(kind: str, name: str) -> str:
     """For a layer type without a message of its own (Deconvolution, ...): the messages that do have the field."""
-    own = [f"{stem}_param" for kind, stem in _param_names.items()
-           if name in getattr(caffe_pb2, kind + "Parameter").DESCRIPTOR.fields_by_name]  # fmt: skip
+    if kind in forks.FORKS and not forks.enabled():
+        return f" {forks.how(kind)}."
+    own = [f"{stem}_param" for message, stem in param_name_dict().items()
+           if name in getattr(caffe_pb2, message + "Parameter").DESCRIPTOR.fields_by_name]  # fmt: skip
     return f" It is a field of {', '.join(own)}: pass e.g. {own[0]}=dict({name}=...)." if own else ""
 
 
@@ -164,13 +174,14 @@ class Function:
 
     def _assign(self, layer, key: str, val) -> None:
         """Set one parameter: in the message of the layer's type where that has it, else in the layer itself."""
-        own = _param_names.get(self.type_name)
+        own = param_name_dict().get(self.type_name)
         # reading a nested message does not make it present, so a layer that sets none of its fields does not have it
         places = [layer] if own is None else [getattr(layer, f"{own}_param"), layer]
         target = places[0] if key in places[0].DESCRIPTOR.fields_by_name else layer
         who = f"layer {layer.name!r} (type {self.type_name}): parameter {key!r}"
         if key not in target.DESCRIPTOR.fields_by_name:
-            raise AttributeError(f"{who} is unknown{_known(key, *places)}{_elsewhere(key) if own is None else ''}")
+            elsewhere = _elsewhere(self.type_name, key) if own is None else ""
+            raise AttributeError(f"{who} is unknown{_known(key, *places)}{elsewhere}")
         try:
             assign_proto(target, key, val)
         except (AttributeError, TypeError, ValueError) as error:
@@ -245,7 +256,7 @@ class Parameters:
     def __getattr__(self, name: str) -> type[Message]:
         message = getattr(caffe_pb2, name + "Parameter", None)
         if message is None:
-            near = difflib.get_close_matches(name, _param_names, 1)
+            near = difflib.get_close_matches(name, param_name_dict(), 1)
             guess = f"; did you mean P.{near[0]}?" if near else ""
             raise AttributeError(f"no parameter message {name}Parameter{guess}")
         return message

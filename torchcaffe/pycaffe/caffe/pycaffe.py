@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,6 +14,7 @@ from torchcaffe import files, net
 from torchcaffe.blob import Blob
 from torchcaffe.errors import CaffeError
 from torchcaffe.layer import Layer
+from torchcaffe.parallel import NCCL
 from torchcaffe.proto import caffe_pb2
 from torchcaffe.sgd_solver import (
     AdaDeltaSolver,
@@ -25,23 +27,29 @@ from torchcaffe.sgd_solver import (
 from torchcaffe.solver import Solver
 from torchcaffe.timer import Timer
 
-__all__ = ["AdaDeltaSolver", "AdaGradSolver", "AdamSolver", "NesterovSolver", "Net", "RMSPropSolver", "SGDSolver", "Timer"]
+__all__ = ["AdaDeltaSolver", "AdaGradSolver", "AdamSolver", "NCCL", "NesterovSolver", "Net", "RMSPropSolver", "SGDSolver",
+           "Timer"]
+
+Path = str | bytes | os.PathLike
 
 
 class Net(net.Net):
     """A net from a prototxt: Net(network_file, phase, level=0, stages=None, weights=None).
 
     The older order Net(network_file, weights_file, phase) works too. A missing file is a RuntimeError
-    "Could not open file ...", as in pycaffe; anything wrong in the files is a CaffeError that says what.
+    "Could not open file ...", as in pycaffe; anything wrong in the files is a CaffeError that says what. TypeError
+    without a phase, as in pycaffe, and ValueError, unlike there, for one that is neither TRAIN nor TEST.
     """
 
-    def __init__(self, network_file: str | caffe_pb2.NetParameter, phase: int | str | None = None,
-                 level: int | None = 0, stages: Sequence[str] | None = None, weights: str | None = None):
+    def __init__(self, network_file: Path | caffe_pb2.NetParameter, phase: int | Path | None = None,
+                 level: int | None = 0, stages: Sequence[str] | None = None, weights: Path | None = None):
         if isinstance(network_file, caffe_pb2.NetParameter):  # from a solver, which has read its own file
             super().__init__(network_file, phase, level or 0, stages or ())
             return
-        if isinstance(phase, str):
+        if isinstance(phase, (str, bytes, os.PathLike)):
             weights, phase, level = phase, level, 0
+        phase = _phase(phase)
+        network_file, weights = (None if path is None else os.fsdecode(path) for path in (network_file, weights))
         for path in (network_file, weights):
             if path is not None and not os.path.isfile(path):
                 raise RuntimeError("Could not open file %s" % path)
@@ -52,13 +60,18 @@ class Net(net.Net):
     # -- what is in it ---------------------------------------------------------------------------------------------------
     @property
     def params(self) -> OrderedDict[str, Sequence[Blob]]:
-        """Layer name -> its parameter blobs, for the layers that have any."""
-        return OrderedDict((n, layer.blobs) for n, layer in zip(self.layer_names, self.layers) if layer.blobs)
+        """Layer name -> its parameter blobs, for the layers that have any; always the same dict."""
+        if not hasattr(self, "_params_dict"):
+            self._params_dict = OrderedDict((n, layer.blobs) for n, layer in zip(self.layer_names, self.layers)
+                                            if layer.blobs)
+        return self._params_dict
 
     @property
     def layer_dict(self) -> OrderedDict[str, Layer]:
-        """Layer name -> Layer."""
-        return OrderedDict(zip(self.layer_names, self.layers))
+        """Layer name -> Layer; always the same dict."""
+        if not hasattr(self, "_layer_dict"):
+            self._layer_dict = OrderedDict(zip(self.layer_names, self.layers))
+        return self._layer_dict
 
     @property
     def blob_loss_weights(self) -> OrderedDict[str, float]:
@@ -99,7 +112,8 @@ class Net(net.Net):
     def _ids(self, blobs: Iterable[Blob]) -> list[int]:
         """The numbers that blobs have in _blob_names and _blobs."""
         numbers = {id(blob): i for i, blob in enumerate(self._blobs)}
-        return [numbers[id(blob)] for blob in blobs]
+        automatic = self._blob_names.index(net.AUTOMATIC) if net.AUTOMATIC in self.blobs else -1
+        return [numbers.get(id(blob), automatic) for blob in blobs]  # of several automatic tops one has a number
 
     def _of_layer(self, vectors: list[list[Blob]], layer: int) -> list[Blob]:
         if not 0 <= layer < len(vectors):
@@ -235,25 +249,37 @@ class Net(net.Net):
         self.add_callback("after_backward", function)
 
     # -- its weights -------------------------------------------------------------------------------------------------------
-    def copy_from(self, path: str) -> None:
+    def copy_from(self, path: Path) -> None:
         """Load the parameters of a caffemodel (.h5 too) into the layers of the same names."""
-        self.copy_trained_layers_from(path)
+        self.copy_trained_layers_from(os.fsdecode(path))
 
     def share_with(self, other: Net) -> None:
         """Use the parameters of another net's layers of the same names."""
         self.share_trained_layers_with(other)
 
-    def save(self, path: str, write_diff: bool = False) -> None:
+    def save(self, path: Path, write_diff: bool = False) -> None:
         """Write definition and parameters as a caffemodel, atomically."""
-        files.write_net(path, self, write_diff)
+        files.write_net(os.fsdecode(path), self, write_diff)
 
-    def save_hdf5(self, path: str, write_diff: bool = False) -> None:
+    def save_hdf5(self, path: Path, write_diff: bool = False) -> None:
         """Write the parameters as HDF5, atomically."""
-        files.write_net_hdf5(path, self, write_diff)
+        files.write_net_hdf5(os.fsdecode(path), self, write_diff)
 
-    def load_hdf5(self, path: str) -> None:
+    def load_hdf5(self, path: Path) -> None:
         """Load the parameters of an HDF5 model into the layers of the same names."""
-        self.copy_trained_layers_from(path)
+        self.copy_trained_layers_from(os.fsdecode(path))
+
+
+def _phase(phase: int | None) -> int:
+    """A phase as pycaffe takes it: any whole number that is one."""
+    wanted = "wanted caffe.TRAIN (0) or caffe.TEST (1): Net(network_file, phase, level=0, stages=None, weights=None)"
+    try:
+        number = operator.index(phase)
+    except TypeError:
+        raise TypeError("Net: got phase %r, %s" % (phase, wanted)) from None
+    if number not in (caffe_pb2.TRAIN, caffe_pb2.TEST):
+        raise ValueError("Net: got phase %r, %s" % (phase, wanted))
+    return number
 
 
 def _collect(rows: dict[str, list[np.ndarray]], batch: dict[str, np.ndarray]) -> None:
