@@ -68,6 +68,6 @@ bvlc:
 		"that imports it (docs/real-caffe.md tells how to get one on Debian)" >&2; exit 1; }
 
 clean:  ## what make itself made: environments and caches; no weights, no data
-	rm -rf $(VENV) .python27 .pytest_cache .ruff_cache
+	rm -rf $(VENV) .python27 .pytest_cache .ruff_cache fuzz-failures
 
 .PHONY: help demo test parity nightly goldens nets docs fuzz bench lint venv python27 proto bvlc clean

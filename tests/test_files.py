@@ -339,3 +339,15 @@ def test_interrupted_write_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         files.write_file(str(tmp_path / "a.caffemodel"), chunks())
     assert os.listdir(tmp_path) == []
+
+
+def test_a_file_that_becomes_shorter(tmp_path):
+    """Its numbers are read late; a clear error then, not a crash, as a mapped file would give."""
+    net, path = FakeNet(), tmp_path / "small.caffemodel"
+    files.write_net(str(path), net)
+    layers = files.read_weights(str(path))
+    os.truncate(path, 30)
+    with pytest.raises(CaffeError, match="small.caffemodel: it became shorter while it was read"):
+        for layer in layers:
+            for blob in layer.blobs:
+                blob.values  # noqa: B018

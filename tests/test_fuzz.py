@@ -10,7 +10,9 @@ from pathlib import Path
 import fuzz
 import h5py
 import pytest
-from fuzz_seeds import KINDS, picture, seeds
+from fuzz_seeds import KINDS, SCHEMA_WORDS, picture, seeds
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from torchcaffe import files, images, wire
 from torchcaffe.errors import CaffeError
@@ -45,6 +47,28 @@ def test_short_run(kind, readers, corpus, folder, monkeypatch):
             path.write_bytes(fuzz.invent(chance, kind, corpus))
             with fuzz.watched(kind, fuzz.memory_limit()):
                 readers.read(kind, str(path))
+
+
+PIECES = st.one_of(st.sampled_from([*'{}:[,#"', "\n", "1e999", "-1", "9" * 5000, "\0", *SCHEMA_WORDS]), st.text(max_size=8),
+                   st.integers().map(str))
+
+
+@settings(max_examples=150, deadline=None)
+@given(pieces=st.lists(PIECES, max_size=30))
+def test_any_text(readers, folder, pieces):
+    """hypothesis' idea of a prototxt; damaged whole ones are in the short run."""
+    path = folder / "any.prototxt"
+    path.write_text(" ".join(pieces), encoding="utf-8", errors="surrogatepass")
+    for kind in ("net text", "solver text"):
+        readers.read(kind, str(path))
+
+
+@settings(max_examples=150, deadline=None)
+@given(content=st.binary(max_size=300), kind=st.sampled_from([k for k in KINDS if "text" not in k]))
+def test_any_bytes(readers, folder, content, kind):
+    path = folder / ("any" + fuzz.suffix(kind))
+    path.write_bytes(content)
+    readers.read(kind, str(path))
 
 
 def test_the_fuzzer_notices(folder):
@@ -90,6 +114,10 @@ FOUND = [
     ("solver text", b'net: "a"\n# caf\xc3\xa9\tand\nsnapshot_format: \xe9', ":3: it has bytes that are no UTF-8"),
     ("solver text", b'net: "a\xe9"', ":1:6: .*surrogates not allowed"),
     ("caffemodel", V1_BOTTOM, "is no text"),
+    ("mean", caffe_pb2.BlobProto(shape=caffe_pb2.BlobShape(dim=[0, 1 << 31, 1 << 31, 4])).SerializeToString(),
+     "says its shape is .* but holds 0 values"),
+    ("caffemodel", wire.bytes_head(100, 16) + wire.bytes_head(7, 14) + wire.bytes_head(7, 12) + wire.bytes_head(1, 10)
+     + b"\0" + b"\x80" * 8 + b"\x01", "says its shape is .* but holds 0 values"),
     ("solverstate", state(b"a\0b"), "Incorrect length of history"),
     ("lmdb", database(1 << 63), "damaged LMDB"),
     ("lmdb", database((1 << 64) - 2), "damaged LMDB"),

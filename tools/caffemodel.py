@@ -43,6 +43,7 @@ V0_TYPES = {
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 MAX_AXES = 32             # Caffe's own limit
+INT_MAX = 2 ** 31 - 1     # Caffe counts with int
 MAX_FIELDS = 1 << 20      # in one message; a net has a few thousand, and noise that parses should not take minutes
 UNPACKED = (5, 6, 8, 9)   # of BlobProto: data, diff and their doubles, where a writer did not pack them
 FLOATS = {5: ('<f4', FIXED32), 8: ('<f8', FIXED64)}
@@ -106,7 +107,7 @@ def write(path, layers, name=''):
     temporary = path + '.tmp'
     try:
         with open(temporary, 'wb') as f:
-            f.write(_field(1, name.encode('utf-8')) if name else b'')
+            f.write(encode_field(1, name.encode('utf-8')) if name else b'')
             for layer in layers:
                 _write_layer(f, *layer[:3])
         os.rename(temporary, path)
@@ -236,10 +237,11 @@ def _blob(data, a, b, who):
     shape = tuple(legacy.get(k, 0) for k in (1, 2, 3, 4)) if legacy else tuple(dims)
     chosen = [p for p in parts[8] if p.size] or parts[5]
     values = chosen[0] if len(chosen) == 1 else np.concatenate([np.zeros(0, np.float32)] + chosen)
-    count = 1
+    count = places = 1
     for d in shape:
         count *= max(d, -1)
-    if min(shape or (0,)) < 0 or count != values.size:
+        places *= d or 1        # numpy has no arrays of shape (0, 2**62, 4) either
+    if min(shape or (0,)) < 0 or places > INT_MAX or count != values.size:
         raise _Malformed('%s says its shape is %s but holds %d values' % (who, shape, values.size))
     with np.errstate(over='ignore', invalid='ignore'):     # a double beyond float32 becomes inf, as in Caffe
         return values.astype(np.float32, copy=False).reshape(shape), bool(legacy)
@@ -295,9 +297,9 @@ def _without_blobs(data):
         raise _Malformed('it holds no layer')
     for number, kind, a, b in _fields(data, 0, len(data)):
         if number == 100 and kind == BYTES:
-            yield _field(100, _pruned(data, a, b, 7))
+            yield encode_field(100, _pruned(data, a, b, 7))
         elif number == 2 and kind == BYTES:
-            yield _field(2, _pruned(data, a, b, 6, within=50))
+            yield encode_field(2, _pruned(data, a, b, 6, within=50))
         else:
             yield _again(data, number, kind, a, b)
 
@@ -307,7 +309,7 @@ def _pruned(data, a, b, blobs_number, within=None):
     parts = []
     for number, kind, c, d in _fields(data, a, b):
         if number == 1 and within and kind == BYTES:
-            parts.append(_field(1, _pruned(data, c, d, within)))
+            parts.append(encode_field(1, _pruned(data, c, d, within)))
         elif number != blobs_number:
             parts.append(_again(data, number, kind, c, d))
     return b''.join(parts)
@@ -316,8 +318,8 @@ def _pruned(data, a, b, blobs_number, within=None):
 def _again(data, number, kind, a, b):
     """A field as it was: `_fields` backwards."""
     if kind == VARINT:
-        return _number(number << 3) + _number(a)
-    return _field(number, bytes(data[a:b])) if kind == BYTES else bytes(data[a:b])
+        return encode_number(number << 3) + encode_number(a)
+    return encode_field(number, bytes(data[a:b])) if kind == BYTES else bytes(data[a:b])
 
 
 def _state(data):
@@ -334,7 +336,7 @@ def _state(data):
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------
-def _number(value):
+def encode_number(value):
     """A number of 0 or more, as protobuf writes it."""
     out = bytearray()
     while value > 127:
@@ -345,10 +347,11 @@ def _number(value):
 
 
 def _head(number, length):
-    return _number(number << 3 | BYTES) + _number(length)
+    return encode_number(number << 3 | BYTES) + encode_number(length)
 
 
-def _field(number, payload):
+def encode_field(number, payload):
+    """A field of bytes: a text, or a message within the message."""
     return _head(number, len(payload)) + payload
 
 
@@ -356,11 +359,11 @@ def _write_layer(f, name, kind, blobs):
     arrays = [np.ascontiguousarray(blob, '<f4').reshape(np.shape(blob)) for blob in blobs]   # keeps 0 axes 0
     parts = []
     for array in arrays:
-        dims = b''.join(_number(d) for d in array.shape)
+        dims = b''.join(encode_number(d) for d in array.shape)
         before = _head(5, array.nbytes) if array.size else b''
-        after = _field(7, _field(1, dims)) if array.ndim else b''   # as Caffe, no shape for 0 axes
+        after = encode_field(7, encode_field(1, dims)) if array.ndim else b''   # as Caffe, no shape for 0 axes
         parts.append((_head(7, len(before) + array.nbytes + len(after)) + before, array, after))
-    head = _field(1, name.encode('utf-8')) + _field(2, kind.encode('utf-8'))
+    head = encode_field(1, name.encode('utf-8')) + encode_field(2, kind.encode('utf-8'))
     f.write(_head(100, len(head) + sum(len(before) + array.nbytes + len(after) for before, array, after in parts)))
     f.write(head)
     for before, array, after in parts:

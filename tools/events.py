@@ -15,7 +15,9 @@ import socket
 import struct
 import time
 
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+from caffemodel import VARINT, encode_field, encode_number
+
+FIXED64, FIXED32 = 1, 5
 SCORES = ('mean_iu', 'mean_iu_present', 'overall_acc', 'mean_acc', 'fwavacc', 'accuracy', 'loss')
 
 
@@ -49,8 +51,9 @@ def record(data):
 
 def event(wall_time, step=None, content=b''):
     """An Event; content: further fields of it, encoded."""
-    return _key(1, FIXED64) + struct.pack('<d', wall_time) + (
-        b'' if not step else _key(2, VARINT) + _number(step)) + content     # a step of 0 is not written, as in protobuf 3
+    # a step of 0 is not written, as in protobuf 3
+    return (_key(1, FIXED64) + struct.pack('<d', wall_time) + (_key(2, VARINT) + encode_number(step) if step else b'')
+            + content)
 
 
 def summary(scalars):
@@ -58,25 +61,12 @@ def summary(scalars):
     values = b''
     for tag, value in scalars:
         tag = tag if isinstance(tag, bytes) else tag.encode('utf-8')
-        values += _field(1, _field(1, tag) + _key(2, FIXED32) + struct.pack('<f', value))
-    return _field(5, values)
-
-
-def _number(value):
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+        values += encode_field(1, encode_field(1, tag) + _key(2, FIXED32) + struct.pack('<f', value))
+    return encode_field(5, values)
 
 
 def _key(number, kind):
-    return _number(number << 3 | kind)
-
-
-def _field(number, payload):
-    return _key(number, BYTES) + _number(len(payload)) + payload
+    return encode_number(number << 3 | kind)
 
 
 class Writer(object):
@@ -89,9 +79,9 @@ class Writer(object):
         now = time.time()
         name = 'events.out.tfevents.%010d.%s.%d' % (now, socket.gethostname(), os.getpid())
         self._file = open(os.path.join(folder, name), 'ab', 0)
-        self._file.write(record(event(now, content=_field(3, b'brain.Event:2'))))
+        self._file.write(record(event(now, content=encode_field(3, b'brain.Event:2'))))
         if first:   # a START makes void what is of its own step or later
-            self._file.write(record(event(now, first + 1, _field(7, _key(1, VARINT) + _number(1)))))
+            self._file.write(record(event(now, first + 1, encode_field(7, _key(1, VARINT) + encode_number(1)))))
 
     def scalars(self, step, scalars):
         """Add (tag, value) pairs at an iteration."""

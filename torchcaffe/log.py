@@ -15,7 +15,7 @@ from datetime import datetime
 from torchcaffe import common
 
 _SEVERITIES = {"I": 0, "W": 1, "E": 2, "F": 3}
-_FILES = {"__main__": "caffe", "lmdb_writer": "db_lmdb"}  # modules whose Caffe file has another name
+_FILES = {"__main__": "caffe", "lmdb_writer": "db_lmdb", "debug_info": "net"}  # modules whose Caffe file has another name
 
 
 def info(message: str, every: bool = False) -> None:

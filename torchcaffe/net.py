@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from torchcaffe import files, graph, log, plan
+from torchcaffe import debug_info, files, graph, log, plan
 from torchcaffe.blob import Blob
 from torchcaffe.errors import CaffeError
 from torchcaffe.layer import Layer, create
@@ -37,6 +37,7 @@ class Net:
         param = graph.insert_splits(graph.filter_net(net_param, state))
         log.info("Initializing net '%s' from %d layers" % (param.name, len(param.layer)))
         self.name: str = param.name
+        self.debug_info: bool = param.debug_info  # say in the log what each layer computes; a solver sets it
         self.layers: list[Layer] = []
         self.layer_names: list[str] = []
         self.blobs: OrderedDict[str, Blob] = OrderedDict()
@@ -221,6 +222,8 @@ class Net:
     def backward_pass(self) -> None:
         """All layers backward."""
         self.backward_from_to(len(self.layers) - 1, 0)
+        if self.debug_info:
+            debug_info.all_params(self)
 
     def forward_layer(self, i: int) -> float:
         """Reshape and run one layer; returns its weighted loss (layer.hpp Forward)."""
@@ -234,6 +237,8 @@ class Net:
         for blob, weight in zip(top, self.loss_weights[i]):
             if weight:
                 loss += float(torch.dot(blob.value.reshape(-1), blob.grad.reshape(-1)))
+        if self.debug_info:
+            debug_info.forward(self, i)
         for callback in self._callbacks["after_forward"]:
             callback(i)
         return loss
@@ -252,6 +257,8 @@ class Net:
                 raise
             raise CaffeError(layer.describe("cannot run backward before it ran forward, which keeps what it needs; call "
                                             "forward first (%s)" % e)) from e
+        if self.debug_info:
+            debug_info.backward(self, i)
         for callback in self._callbacks["after_backward"]:
             callback(i)
 

@@ -42,6 +42,7 @@ from torchcaffe.solver import Solver
 
 # The first solver tests and snapshots while the others wait for it, which may take hours; torch gives up after 10 minutes.
 PATIENCE = timedelta(days=365)
+_asking = threading.Lock()
 
 
 class NCCL:
@@ -143,13 +144,12 @@ def workers(param: caffe_pb2.SolverParameter, devices: Sequence[torch.device], s
         lost = [p for p in processes if not isinstance(e, CaffeError) and wait([p.sentinel], timeout=10)]
         if not lost:
             raise
-        lost[0].join()
         raise CaffeError(_gone(lost[0])) from e
     finally:
         over.set()
         for process in processes:
             process.terminate()
-            process.join()
+            _status(process)
         take_place(devices[0], 0, 1)
 
 
@@ -170,14 +170,20 @@ def _watch(processes: Sequence[multiprocessing.Process], over: threading.Event) 
     while running and not over.is_set():
         for sentinel in wait(running, timeout=1):
             process = running.pop(sentinel)
-            process.join()
-            if process.exitcode and not over.wait(timeout=10):  # time for the main thread to notice by itself
+            if _status(process) and not over.wait(timeout=10):  # time for the main thread to notice by itself
                 log.fatal(_gone(process))
                 os._exit(134)
 
 
 def _gone(process: multiprocessing.Process) -> str:
-    return "the process of a further solver (pid %d) ended with status %d; see above why" % (process.pid, process.exitcode)
+    return "the process of a further solver (pid %d) ended with status %d; see above why" % (process.pid, _status(process))
+
+
+def _status(process: multiprocessing.Process) -> int:
+    """The exit code of a process that has ended or is about to; two threads must not ask the system for it at once."""
+    with _asking:
+        process.join()
+        return process.exitcode
 
 
 def _work(definition: bytes, device: str, rank: int, count: int, snapshot: str, uid: bytes, extras: bool) -> None:

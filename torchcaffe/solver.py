@@ -66,8 +66,6 @@ class Solver:
         log.info("Initializing solver from parameters: \n" + text_format.MessageToString(self.param).rstrip())
         _check(self.param.average_loss >= 1, "average_loss is %d, wanted 1 or more" % self.param.average_loss)
         _check(self.param.iter_size >= 1, "iter_size is %d, wanted 1 or more" % self.param.iter_size)
-        if self.param.debug_info:
-            log.warning("debug_info is set; the engine does not print the sums of each layer that Caffe would")
         self._check_snapshot_writable()
         if self.param.random_seed >= 0:
             rng.set_random_seed(self.param.random_seed + common.solver_rank())
@@ -75,6 +73,7 @@ class Solver:
         for i, (net_param, source) in enumerate(self._test_net_params()):
             log.info("Creating test net (#%d) specified by %s" % (i, source))
             self.test_nets.append(self._make_net(net_param))
+            self.test_nets[-1].debug_info = self.param.debug_info
         log.info("Solver scaffolding done.")
 
     # -- building ----------------------------------------------------------------------------------------------------
@@ -145,12 +144,14 @@ class Solver:
                     break
             for on_start, _ in self._callbacks:
                 on_start()
+            display = bool(param.display) and self.iter % param.display == 0
+            self.net.debug_info = display and param.debug_info
             loss = np.float32(0)
             for _ in range(param.iter_size):
                 loss += np.float32(self.net.forward_pass())
                 self.net.backward_pass()
             self._update_smoothed_loss(loss / np.float32(param.iter_size), start)
-            if param.display and self.iter % param.display == 0:
+            if display:
                 self._display()
             for _, on_gradients_ready in self._callbacks:
                 on_gradients_ready()

@@ -75,9 +75,15 @@ class _File:
 
     def part(self, a: int, b: int) -> bytes:
         """The bytes from a to b."""
-        content = bytearray(b - a)
-        self.read_into(a, memoryview(content))
-        return bytes(content)
+        try:
+            content = os.pread(self._descriptor, b - a, a)
+        except OSError as e:
+            raise CaffeError("%s: cannot be read: %s" % (self.path, e.strerror or e)) from e
+        if len(content) == b - a:
+            return content
+        rest = bytearray(b - a - len(content))  # the system reads 2 GB at once at most
+        self.read_into(a + len(content), memoryview(rest))
+        return content + rest
 
     def read_into(self, a: int, rest: memoryview) -> None:
         """Fill `rest` with the bytes from a on."""
@@ -349,7 +355,8 @@ def _blob(buffer: _File, a: int, b: int, who: str) -> Stored:
     shape = tuple(legacy.get(k, 0) for k in (1, 2, 3, 4)) if legacy else tuple(dims)
     chosen = [run for run in parts[8] if run.count] or parts[5]
     held = sum(run.count for run in chosen)
-    if any(d < 0 or d > INT_MAX for d in shape) or math.prod(shape) != held:
+    # numpy has no arrays of shape (0, 2**62, 4) either
+    if any(d < 0 for d in shape) or math.prod(d or 1 for d in shape) > INT_MAX or math.prod(shape) != held:
         raise _Malformed("%s says its shape is %s but holds %d values" % (who, shape, held))
     return Stored(shape, buffer, chosen)
 

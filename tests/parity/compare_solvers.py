@@ -19,7 +19,7 @@ import numpy as np
 ARRAY_TOLERANCE = 1e-5
 LOG_TOLERANCE = 1e-4
 
-LINE = re.compile(r"^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ ((?:sgd_)?solver|caffe)\.cpp:\d+\] (.*)$")
+LINE = re.compile(r"^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ ((?:sgd_)?solver|caffe|net)\.cpp:\d+\] (.*)$")
 NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|nan|inf)(?![\w.])")
 SPEED = re.compile(r"\S+ iter/s, \S+s/|\S+(?= ms\.)")
 

@@ -208,23 +208,31 @@ test_compute_loss: true max_iter: 10 display: 2 average_loss: 3 base_lr: 0.05 lr
 stepvalue: 4 stepvalue: 6 momentum: 0.9 clip_gradients: 5 iter_size: 2 snapshot: 4 snapshot_prefix: "logged"
 random_seed: 4
 """
+DEBUG_NET = LOG_NET.replace('name: "pair"', 'name: "pair" param { name: "w" } param { lr_mult: 0 }')
+DEBUG_SOLVER = """
+net: "debug_net.prototxt" test_iter: 1 test_interval: 1 max_iter: 2 display: 2 base_lr: 0.05 lr_policy: "fixed"
+debug_info: true random_seed: 4 snapshot_after_train: false snapshot_prefix: "debug"
+"""
 
 
 def logs(command: list[str]) -> str:
-    """What the solver and the tool log of `command` train, test and time with the net above, in a folder of its own."""
+    """What the solver and the tool log of `command` train, test and time with the nets above, in a folder of its own."""
     path = os.pathsep.join([HERE, os.path.join(HERE, "..", "..", "tools"), os.path.join(HERE, "..", "..")])
     env = dict(os.environ, PYTHONPATH=path, GLOG_logtostderr="1", GLOG_minloglevel="0")
     text = "# %s\n" % PROVENANCE
     with tempfile.TemporaryDirectory() as folder:
-        for name, definition in (("net", LOG_NET), ("solver", LOG_SOLVER)):
+        for name, definition in (("net", LOG_NET), ("solver", LOG_SOLVER), ("debug_net", DEBUG_NET),
+                                 ("debug_solver", DEBUG_SOLVER)):
             with open(os.path.join(folder, name + ".prototxt"), "w") as f:
                 f.write(definition)
         for words in ("train -solver solver.prototxt", "time --model=net.prototxt --iterations=2 -stage quiet",
-                      "test -model net.prototxt -weights logged_iter_10.caffemodel -iterations 3"):
+                      "test -model net.prototxt -weights logged_iter_10.caffemodel -iterations 3",
+                      "train -solver debug_solver.prototxt"):
             run = subprocess.run([*command, *words.split()], cwd=folder, env=env, stderr=subprocess.PIPE, text=True)
             if run.returncode:
                 sys.exit("%s %s exited with %d:\n%s" % (" ".join(command), words, run.returncode, run.stderr[-2000:]))
-            text += "".join(line for line in run.stderr.splitlines(True) if "solver.cpp:" in line or "caffe.cpp:" in line)
+            text += "".join(line for line in run.stderr.splitlines(True)
+                            if any(part in line for part in ("solver.cpp:", "caffe.cpp:", "ward] ")))
     return text
 
 
