@@ -39,7 +39,9 @@ def grid(root, data, weights, net):
     for i in np.linspace(0, len(data.ids) - 1, min(ROWS, len(data.ids))).astype(int):
         image = segfiles.read_image(os.path.join(data.root, 'JPEGImages', data.ids[i] + '.jpg'))
         truth = segfiles.read_label(os.path.join(data.root, 'SegmentationClass', data.ids[i] + '.png'))
-        rows.append([image] + [vis.color_seg(seg, palette) for seg in [truth] + [infer.segment(n, image) for n in nets]])
+        arrays = {'data': segfiles.preprocess(image, parts.VOC_MEAN)}
+        segs = [truth] + [infer.segment(n, arrays)[0] for n in nets]
+        rows.append([image] + [vis.color_seg(seg, palette) for seg in segs])
     path = os.path.join(root, 'grid.png')
     vis.save_atomic(vis.grid(rows, ['image', 'truth', 'FCN-32s', 'FCN-16s', 'FCN-8s']), path)
     print('pictures: %s' % os.path.abspath(path))

@@ -174,6 +174,13 @@ def test_the_published_figures_and_the_released_file(world, tmp_path, monkeypatc
     (ours,), (theirs,) = found["published"]
     assert (ours["tolerance"], theirs["tolerance"]) == (0.6, 0.1) and ours["verdict"] == theirs["verdict"] == "below"
     assert found["verdict"][-1][0] == "bad" and "theirs, mean IU" in found["verdict"][-1][1]
+    # what a record beside the weights says: of another way to learn nothing is published
+    (world / "run.json").write_text('{"data": null, "learning": "online"}')
+    found = run(world, tmp_path, "--images", "0")[1]
+    assert found["published"] == [[], []] and "published" not in " ".join(sentence for _, sentence in found["verdict"])
+    (world / "run.json").write_text("[")
+    assert run(world, tmp_path, "--images", "0")[0] == 1
+    (world / "run.json").unlink()
 
 
 def test_weights_of_another_net(world, tmp_path, capsys):

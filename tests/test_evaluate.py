@@ -107,6 +107,25 @@ def test_what_a_kill_left_is_used_and_a_line_cut_off_is_not(world, tmp_path, mon
     assert run(world, "--out", str(tmp_path / "cut"), "--save") == 0 and shown == [2, 3, 4]     # done already
 
 
+def test_damaged_rows_are_scored_again_and_damaged_settings_are_named(world, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run(world, "--out", str(out), "--save") == 0
+    whole = (out / "images.jsonl").read_bytes()
+    lines = whole.splitlines(True)
+    spoiled = [b"[1]\n", lines[1].replace(b'"cells": [[', b'"cells": [["'),
+               lines[2].replace(b'"classes": 33', b'"classes": 3'),
+               lines[3].replace(b'"id": "d"', b'"id": "\xff"'), lines[4].replace(b'"place"', b'"plaze"')]
+    assert not set(spoiled) & set(lines)
+    (out / "images.jsonl").write_bytes(b"".join(spoiled))
+    (out / "evaluation.json").unlink()
+    assert run(world, "--out", str(out), "--save") == 0
+    assert (out / "images.jsonl").read_bytes() == whole
+    for text in ("{", "[1]"):
+        (out / "settings.json").write_text(text)
+        assert run(world, "--out", str(out)) == 1
+        assert f"{out}/settings.json: not what an evaluation was begun with" in capsys.readouterr().err
+
+
 def test_an_evaluation_belongs_to_its_weights(world, tmp_path, capsys):
     assert run(world, "--out", str(tmp_path / "out")) == 0
     assert run(world, "--out", str(tmp_path / "out"), weights="b.caffemodel") == 1

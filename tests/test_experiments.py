@@ -223,6 +223,12 @@ def test_variants_are_emitted_for_the_released_data_and_for_ones_own(repo, data)
     assert json.loads((run / "run.json").read_text())["variant"] == "fixed"
     done, said = short(repo, data, "voc-fcn32s", "--weights", "random", "--variant", "cvpr", "--steps", 1, "--rounds", 1)
     assert done == 0 and "learning (accumulation)" in said and "base_lr 0.0001" in said and "the mean over pixels" in said
+    for name, variant in (("voc-fcn16s", "pool4"), ("voc-fcn8s", "pool3")):  # a solver and base weights of their own
+        done, said = short(repo, data, name, "--variant", variant, "--run", "none")
+        assert done == 1 and "vgg16-fcn.caffemodel" in said and "voc-fcn32s.caffemodel" not in said, said
+        done, said = short(repo, data, name, "--weights", "random", "--variant", variant, "--start", repo / "x.caffemodel")
+        text = (repo / name / f"run/voc-{variant}/solver.prototxt").read_text()
+        assert done == 0 and text.startswith("# made from") and f"{variant}-solver.prototxt" in text.split("\n")[0], said
     done, said = short(repo, data, "siftflow-fcn32s", "--data", data / "pascal/VOC2011")
     assert done == 1  # it is no data set with a train list, which is said first
 

@@ -290,6 +290,12 @@ def lenet():
     return text_format.Parse(LENET, caffe_pb2.NetParameter())
 
 
+def test_the_label_of_a_classifier_is_one_number_an_image():
+    for name in ("classifier_train", "classifier_val"):
+        rows = rows_of(net_of("shapes", name), (64, 64))
+        assert [blob.shape for _, blob in rows["data"].tops] == [(1, 3, 64, 64), (1,)] and shape(rows["fc8"])[0] == 1
+
+
 def test_phases_and_lenet():
     train = rows_of(lenet(), (1, 28, 28))
     assert shape(train["mnist"]) == (64, 1, 28, 28) and "accuracy" not in train

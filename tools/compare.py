@@ -144,6 +144,7 @@ def compare(ours, theirs, out, count=20, photo_paths=()):
               'version': getattr(caffe, '__version__', None),
               'files': [{'weights': path, 'sha256': baseweights.sha256(path)} for path in (ours.weights, theirs)]}
     differ = definitions(net_param, theirs)
+    result['trained'] = [ours.trained, subject.trained(theirs)]
     result['definitions'] = differ and [[d._asdict() for d in side] for side in differ]
     blobs = netdiff.parameters(parameters(ours.weights, ours.net), parameters(theirs, ours.net))
     result['parameters'] = [blob._asdict() for blob in blobs]
@@ -154,19 +155,24 @@ def compare(ours, theirs, out, count=20, photo_paths=()):
         result['not_compared'] = str(error)
     else:
         result['tasks'] = compared(nets, images, tasks, out)
-        names = subject.class_names(nets[0], tasks, ours.experiment)
+        names = subject.class_names(nets[0].layers, tasks, ours.experiment)
         for of in result['tasks']:
             of['classes'] = list(names.get(of['task'], ()))
-    known = published.find(ours.experiment, ours.variant) if result['tasks'] and result['tasks'][0]['hists'] else []
-    result['published'] = [[v._asdict() for v in published.verdicts(
-        known, published.figures_of(dict((of['task'], of['hists'][i]) for of in result['tasks']), known),
-        len(result['tasks'][0]['images']), i == 1 and published.is_released(theirs, ours.folder))] for i in (0, 1)
-    ] if known else []
+    labelled = result['tasks'] and result['tasks'][0]['hists']
+    result['published'] = [beside(result, i, published.find(ours.experiment, ours.variant, *trained),
+                                  i == 1 and published.is_released(theirs, ours.folder))
+                           for i, trained in enumerate(result['trained'])] if labelled else []
     for of in result['tasks']:
         of['figures'] = of['hists'] and [score.metrics(hist) for hist in of['hists']]
     result['verdict'] = comparison.verdict(result)
     comparison.write(out, result)
     return out
+
+
+def beside(result, i, known, same_weights):
+    """The verdicts on what is published beside the figures of ours (i = 0) or theirs (1), as dictionaries."""
+    figures = published.figures_of(dict((of['task'], of['hists'][i]) for of in result['tasks']), known)
+    return [v._asdict() for v in published.verdicts(known, figures, len(result['tasks'][0]['images']), same_weights)]
 
 
 def prepared(ours, net_param, theirs, count, photo_paths):

@@ -27,7 +27,7 @@ def verdict(result):
                 same = v['tolerance'] == published.SAME_WEIGHTS
                 tone = 'good' if v['verdict'] == 'agrees' or (v['verdict'] == 'above' and not same) else 'bad'
                 said.append((tone, '%s, %s [%s]' % (name, published.sentence(published.Verdict(**v), same), v['source'])))
-    known = published.find(result['experiment'], result['variant'])
+    known = published.find(result['experiment'], result['variant'], *result['trained'][0])
     if known and result['tasks'] and not any(result['published']):
         task = result['tasks'][0]
         said.append(('', 'The published figures are over %d labelled images, this is over %d%s; so they are not compared.'

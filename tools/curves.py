@@ -41,7 +41,7 @@ def draw_runs(runs, path):
     for run in runs:
         name = os.path.basename(os.path.abspath(run))
         losses.append((name,) + runlog.read_losses(os.path.join(run, 'train.log')))
-        rows = [row for row in runlog.read_metrics(os.path.join(run, 'metrics.jsonl')) if 'mean_iu' in row]
+        rows = runlog.read_metrics(os.path.join(run, 'metrics.jsonl'))
         if any('mean_iu' not in row for row in rows):
             raise ValueError('%s: its metrics.jsonl has no mean IU; wanted a run of a segmentation net'
                              % os.path.abspath(run))

@@ -82,25 +82,40 @@ def prediction_file(folder, tasks, task, idx):
 def gathered(folder, tasks):
     """{place: row} of the images that are scored: those of images.jsonl, and what processes wrote before they ended.
 
-    All are then in images.jsonl. A line that a kill cut off does not count, nor one whose predictions are gone.
+    All are then in images.jsonl. A line that is cut off or damaged does not count, nor one whose predictions are gone.
     """
     rows, paths = {}, [os.path.join(folder, 'images.jsonl')]
     paths += [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name.startswith('rows-')]
     for path in paths:
         if not os.path.exists(path):
             continue
-        with io.open(path, encoding='utf-8') as f:
+        with io.open(path, 'rb') as f:
             for line in f:
-                try:
-                    row = json.loads(line)
-                except ValueError:
-                    continue
-                if all(os.path.exists(prediction_file(folder, tasks, task, row['id'])) for task in tasks):
+                row = row_of(line, tasks)
+                if row and all(os.path.exists(prediction_file(folder, tasks, task, row['id'])) for task in tasks):
                     rows[row['place']] = row
     write_rows(folder, rows)
     for path in paths[1:]:
         os.remove(path)
     return rows
+
+
+def row_of(line, tasks):
+    """The row in a line (bytes) of a file of rows; None if it holds none: then its image is scored again."""
+    try:
+        row = json.loads(line.decode('utf-8'))
+        held = [(histogram(of), float(of['loss']), of['finite']) for of in row['tasks']]
+        return row if len(held) == len(tasks) and type(row['place']) is int and row['id'] else None
+    except (ValueError, TypeError, KeyError, IndexError):
+        return None
+
+
+def histogram(of):
+    """The histogram (int64 [C, C], row = truth) of one task in a row."""
+    hist = np.zeros((of['classes'], of['classes']), dtype=np.int64)
+    for truth, prediction, pixels in of['cells']:
+        hist[truth, prediction] = pixels
+    return hist
 
 
 def write_rows(folder, rows):
@@ -216,9 +231,10 @@ def evaluate(what, out=None, processes=1, gpus=(), save=False, fresh=False):
             print('evaluated already; --fresh begins anew. Report: %s' % report.write(folder))
             return folder
         rows = scored_rows(what, folder, tasks, len(listed), processes, gpus)
-        result = summed(rows, tasks, subject.class_names(data, tasks, what.experiment))
+        result = summed(rows, tasks, subject.class_names(data.layers, tasks, what.experiment))
         device = ', '.join('GPU %d' % gpu for gpu in gpus) or 'CPU'
-        settings.update(record.engine(device), experiment=what.experiment, variant=what.variant, processes=processes,
+        settings.update(record.engine(device), experiment=what.experiment, variant=what.variant, data=what.trained[0],
+                        learning=what.trained[1], processes=processes,
                         seconds=round(time.time() - begun, 3), time=time.strftime('%Y-%m-%dT%H:%M:%S'),
                         released=published.is_released(what.weights, what.folder))
         settings['pictures'] = draw(folder, data, tasks, result)
@@ -262,7 +278,11 @@ def check_same(folder, settings):
     begun = any(lines_of(os.path.join(folder, name)) for name in os.listdir(folder) if name.endswith('.jsonl'))
     if begun and os.path.exists(path):
         with io.open(path, encoding='utf-8') as f:
-            held = json.load(f)
+            try:
+                held = dict(json.load(f))
+            except (ValueError, TypeError) as error:
+                raise EvaluationError('%s: not what an evaluation was begun with (%s); begin anew with --fresh'
+                                      % (path, error))
         for key in ('images', 'net_sha256', 'sha256'):
             if held.get(key) != settings[key]:
                 raise EvaluationError('%s holds an evaluation whose %s is %s, now it is %s; choose another folder with '
@@ -278,9 +298,7 @@ def summed(rows, tasks, names):
         held = [(rows[place]['id'], rows[place]['tasks'][i]) for place in sorted(rows)]
         hist, images, loss = 0, [], 0.
         for idx, row in held:
-            own = np.zeros((row['classes'], row['classes']), dtype=np.int64)
-            for truth, prediction, pixels in row['cells']:
-                own[truth, prediction] = pixels
+            own = histogram(row)
             hist = hist + own
             loss += row['loss']
             images.append((idx, score.image_figures(own, row['loss'])))
@@ -319,7 +337,7 @@ def draw(folder, data, tasks, results):
 
 def finish(folder, settings, results):
     """Write evaluation.json, confusion.json, score.txt and report.html, and print the figures."""
-    known = published.find(settings['experiment'], settings['variant'])
+    known = published.find(*[settings[key] for key in ('experiment', 'variant', 'data', 'learning')])
     figures = published.figures_of(dict((result['name'], result['hist']) for result in results), known)
     judged = published.verdicts(known, figures, settings['images'], settings['released'])
     settings['verdicts'] = [verdict._asdict() for verdict in judged]

@@ -111,8 +111,7 @@ if __name__ == '__main__':
 # of a template: what does not belong to a net with one purpose
 DROPPED = ('VARIANTS', 'CLASSES', 'BATCH', 'classifier', 'crops', 'scenes', 'nets', 'if')
 # score layers on pool4 and pool3 learn at the rates at which the papers' FCN-16s and FCN-8s learn them
-RATES = (('score(n.pool4, classes)', 'score(n.pool4, classes, rate=0.01)'),
-         ('score(n.pool3, classes)', 'score(n.pool3, classes, rate=0.0001)'))
+RATES = (('rate=1)', 'rate=0.01)'), ('rates=(1, 1))', 'rates=(0.01, 0.0001))'))
 
 
 def net(name, base, classes):

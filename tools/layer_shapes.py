@@ -89,11 +89,16 @@ def data_tops(layer, layers, size):
 
 
 def _python_data(layer, layers, size):
-    """One image and what belongs to its pixels: tops that a loss compares with, and depth, have one channel."""
-    labels = [other.bottom[1] for other in layers
-              if other.type in LOSSES + ('Accuracy',) and len(other.bottom) > 1] + ['depth']
+    """One image and what belongs to its pixels: tops that a loss compares with, and depth, have one channel.
+
+    What is compared with the scores of an InnerProduct, which has no pixels, is one number an image.
+    """
+    compared = [other.bottom for other in layers if other.type in LOSSES + ('Accuracy',) and len(other.bottom) > 1]
+    whole = set(top for other in layers if other.type == 'InnerProduct' for top in other.top)
+    of_image = [bottom[1] for bottom in compared if bottom[0] in whole]
+    labels = [bottom[1] for bottom in compared] + ['depth']
     channels = size[0] if len(size) == 3 else 3
-    return [_pixels((1, 1 if name in labels else channels) + size[-2:]) for name in layer.top]
+    return [_pixels((1,) if name in of_image else (1, 1 if name in labels else channels) + size[-2:]) for name in layer.top]
 
 
 def layer_tops(layer, bottoms):

@@ -46,6 +46,13 @@ class NYUDSegDataLayer(SegDataLayer):
         self.tops = tuple(map(str, tops))
         self.mean = params.get('color_mean', self.mean)
 
+    def fed(self, top):
+        if top == 'depth':
+            return 'logarithm of millimetres minus %g' % self.log_depth_mean
+        if top == 'hha':
+            return 'disparity, height, angle, in the order of the file, minus %g, %g, %g' % self.hha_mean
+        return super(NYUDSegDataLayer, self).fed(top)
+
     def read_color(self, path):
         """A photograph: float32 [3, H, W], BGR minus mean."""
         return self.read_data(path)

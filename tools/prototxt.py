@@ -80,7 +80,7 @@ def write(path, message, header=None):
         with io.open(path, 'rb') as f:
             if f.read() == data:
                 return False
-    handle, partial = tempfile.mkstemp(dir=os.path.dirname(os.path.abspath(path)), prefix=os.path.basename(path) + '.')
+    handle, partial = tempfile.mkstemp('.partial', os.path.basename(path) + '.', os.path.dirname(os.path.abspath(path)))
     try:
         with io.open(handle, 'wb') as f:
             f.write(data)

@@ -48,7 +48,7 @@ def _cvpr(table, figures, images, task='label', over='all', note=''):
     return Published(CVPR % table, dict(zip(_FOUR, figures)), task, images, over, note)
 
 
-_ACCUMULATED = 'trained with the gradients of 20 images accumulated, momentum 0.9; the released recipe is another one'
+_ACCUMULATED = 'trained with the gradients of 20 images accumulated, momentum 0.9; the recipe here is another one'
 _VOC2011_ALONE = 'trained on the 1112 images of VOC2011 alone, scored on its validation set'
 _WITHOUT_BACKGROUND = 'the 59-class task: pixels of no class do not count'
 
@@ -74,7 +74,7 @@ TABLE = {
     ('nyud-fcn32s', 'color-d'): [_cvpr('Table 4', (61.5, 42.4, 30.5, 45.5), NYUD, note=_ACCUMULATED)],
     ('nyud-fcn32s', 'hha'): [_cvpr('Table 4', (57.1, 35.2, 24.2, 40.4), NYUD, note=_ACCUMULATED)],
     ('nyud-fcn32s', 'color-hha'): [_cvpr('Table 4', (64.3, 44.9, 32.8, 48.0), NYUD, note=_ACCUMULATED)],
-    ('nyud-fcn32s', 'color-hha-16s'): [_cvpr('Table 4', (65.4, 46.1, 34.0, 49.5), NYUD)],
+    ('nyud-fcn32s', 'color-hha-16s'): [_cvpr('Table 4', (65.4, 46.1, 34.0, 49.5), NYUD, note=_ACCUMULATED)],
     ('siftflow-fcn16s', None): [
         _cvpr('Table 5', (85.2, 51.7, 39.5, 76.1), SIFT_FLOW, 'sem', 'present', _ACCUMULATED),
         Published(CVPR % 'Table 5', {'overall_acc': 94.3}, 'geo', SIFT_FLOW, 'present', _ACCUMULATED)],
@@ -93,9 +93,12 @@ CLASSES = (     # how an experiment's name begins, and the class names of its ta
     ('pascalcontext-', {'label': 'pascal-context/classes.txt'}))
 
 
-def find(experiment, variant=None):
-    """What is published of an experiment (its folder's name) or a variant of it; the first is the one to be held to."""
-    return TABLE.get((experiment, variant), [])
+def find(experiment, variant=None, data=None, learning=None):
+    """What is published of an experiment (its folder's name) or a variant of it; the first is the one to be held to.
+
+    data, learning: what --data and --learning said when it was trained, or None. Nothing is published of either.
+    """
+    return [] if data or learning else TABLE.get((experiment, variant), [])
 
 
 def class_names(experiment, root=segfiles.ROOT):

@@ -64,7 +64,9 @@ def options(description, steps=None, rounds=None, weights=True, variants=()):
     parser.add_argument('--fresh', action='store_true', help='begin anew; an earlier run is kept under another name')
     parser.add_argument('--keep', type=int, default=2, help='how many snapshots to keep; 0: all (default 2, and the best)')
     if weights:
-        parser.add_argument('--variant', choices=sorted(variants), help='another net, see VARIANTS in net.py')
+        if variants:
+            parser.add_argument('--variant', choices=sorted(variants), help='another net, see VARIANTS in net.py')
+        parser.set_defaults(variant=None)
         parser.add_argument('--learning', choices=sorted(learning.WAYS),
                             help='another way to learn from as many images, see tools/learning.py')
         parser.add_argument('--weights', action='append', metavar='FILE',
@@ -98,9 +100,9 @@ def begin(script, net, steps, rounds, base, splits=('train', 'val'), variant=Non
     """The Run of an experiment, from its command line.
 
     script: its solve.py. net: the module net.py, with fcn(data, classes, **options) and, if it has variants, VARIANTS:
-    their names and options. base: the file to start from, see baseweights.find, or a Base; or for each variant a list of
-    Bases. splits: the prototxts to train and to score with. variant: the default one, of an experiment that has nothing
-    else. foreground: score it also without class 0.
+    their names and options. base: the file to start from, see baseweights.find, or a Base, or a list of Bases; or one of
+    these for each variant. splits: the prototxts to train and to score with. variant: the default one, of an experiment
+    that has nothing else. foreground: score it also without class 0.
 
     Nets are the committed prototxts; with --data, or for a variant that none are committed of, they are emitted into the
     run's folder.
@@ -124,9 +126,10 @@ def begin(script, net, steps, rounds, base, splits=('train', 'val'), variant=Non
     origin = data.name if data else experiment if own else experiment.split('-')[0]
     suffix = '-' + args.learning if args.learning else ''
     name = args.run or origin + ('-' + variant if variant else '') + suffix
-    if isinstance(base, dict) or isinstance(base, Base):
+    base = base[variant] if isinstance(base, dict) else base
+    if isinstance(base, (list, Base)):
         bases = [wanted._replace(runs=once(run + end for run in wanted.runs for end in (suffix, '')))
-                 for wanted in (base[variant] if isinstance(base, dict) else [base])]
+                 for wanted in (base if isinstance(base, list) else [base])]
     else:
         bases = [Base(base, once([name, origin + suffix, origin]), '')]
     if weights is not None and weights != ['random'] and len(weights) != len(bases):

@@ -36,12 +36,17 @@ def write(folder):
     """
     folder = os.path.abspath(folder)
     if os.path.exists(os.path.join(folder, 'evaluation.json')):
-        title, parts = evaluation(folder)
+        make, held = evaluation, ('evaluation.json', 'confusion.json')
     elif os.path.exists(os.path.join(folder, 'train.log')):
-        title, parts = training(folder)
+        make, held = training, ('metrics.jsonl', 'run.json', 'confusion.json')
     else:
         raise ValueError('%s: there is neither train.log nor evaluation.json; wanted the folder of a run (run/<name>) or of '
                          'an evaluation' % folder)
+    try:
+        title, parts = make(folder)
+    except (KeyError, IndexError, TypeError, AttributeError) as error:      # JSON, but not what was written there
+        raise ValueError('%s: no report can be made of %s: something is missing in one of them, or of another kind (%s: '
+                         '%s); put them right, or score again' % (folder, ', '.join(held), type(error).__name__, error))
     path = os.path.join(folder, 'report.html')
     runlog.write_atomic(path, page.page(title, parts))
     return path
@@ -55,7 +60,7 @@ def training(folder):
     held = (_json(folder, 'confusion.json') or {'tasks': []})['tasks']
     names = [task['name'] for task in held] or ['label']
     experiment = record.get('experiment') or experiment_of(folder)
-    known = [] if record.get('data') else published.find(experiment, record.get('variant'))
+    known = published.find(experiment, *[record.get(key) for key in ('variant', 'data', 'learning')])
     title = '%s: training %s' % (experiment, os.path.basename(folder))
     parts = [page.tag('h1', title)]
     if rows:
@@ -141,7 +146,7 @@ def evaluation(folder):
     held = _json(folder, 'evaluation.json')
     hists = dict((task['name'], task) for task in _json(folder, 'confusion.json')['tasks'])
     names = [task['name'] for task in held['tasks']]
-    known = published.find(held['experiment'], held['variant'])
+    known = published.find(held['experiment'], held['variant'], held.get('data'), held.get('learning'))
     title = '%s%s: evaluation of %s' % (held['experiment'], ' (%s)' % held['variant'] if held['variant'] else '',
                                         page.place(held['weights']))
     parts = [page.tag('h1', title), page.tag('p', '%d images, %s, on %s %s, %s.' % (

@@ -14,6 +14,7 @@ import subprocess
 import sys
 
 GLOG = re.compile(r'([IWEF])\d{4}')     # how a line of glog begins: severity, month and day
+LOSS = re.compile(r'\] Iteration (\d+)(?: \(.*\))?, loss = (-?(?:\d+\.?\d*(?:e[-+]?\d+)?|inf|nan))\s*$')
 
 
 def is_quiet(text):
@@ -124,10 +125,10 @@ def read_metrics(path):
     if not os.path.exists(path):
         return []
     rows = []
-    with io.open(path, encoding='utf-8') as f:
+    with io.open(path, 'rb') as f:
         for number, line in enumerate(f, 1):
             try:
-                rows.append(json.loads(line))
+                rows.append(json.loads(line.decode('utf-8')))
                 if not isinstance(rows[-1], dict) or type(rows[-1].get('iteration')) is not int:
                     raise ValueError('wanted an object with an iteration')
             except ValueError as error:
@@ -144,12 +145,12 @@ def write_metrics(path, rows):
 def read_losses(path):
     """The training losses of a log of Caffe: (iterations, losses), two lists.
 
-    An iteration that was done again after a kill counts once, with its later line.
+    An iteration that was done again after a kill counts once, with its later line. A line that was cut off counts nothing.
     """
     losses = {}
     with io.open(path, encoding='utf-8', errors='replace') as f:
         for line in f:
-            found = re.search(r'\] Iteration (\d+)(?: \(.*\))?, loss = (\S+)', line)
+            found = LOSS.search(line)
             if found:
                 losses[int(found.group(1))] = float(found.group(2))
     return sorted(losses), [losses[i] for i in sorted(losses)]

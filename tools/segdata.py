@@ -58,7 +58,7 @@ def check_params(params, who, folders):
 
 def minus(mean):
     """What segfiles.preprocess does, in words."""
-    return 'blue, green, red minus %s' % ', '.join('%g' % m for m in mean)
+    return 'blue, green, red minus %s' % ', '.join('%.8g' % m for m in mean)
 
 
 class SegDataLayer(caffe.Layer):

@@ -22,8 +22,8 @@ from which_caffe import caffe
 from caffe.proto import caffe_pb2
 
 # net: absolute path of the prototxt. folder: the experiment's, where it runs; experiment: its name. variant: or None.
-# weights: absolute path. run: the folder of the run that was named, or None.
-Subject = collections.namedtuple('Subject', 'net folder experiment variant weights run')
+# weights: absolute path. run: the folder of the run that was named, or None. trained: see `trained`.
+Subject = collections.namedtuple('Subject', 'net folder experiment variant weights run trained')
 
 SIDE = 400      # pixels a picture has at most on its longer side
 
@@ -56,7 +56,8 @@ def find(what, weights=None, variant=None):
         raise SubjectError('%s: say which weights, a caffemodel; only for a run (run/<name>) are they found' % what)
     if not os.path.isfile(weights):
         raise IOError('%s: no such file; wanted a caffemodel' % weights)
-    return Subject(os.path.abspath(net), folder, os.path.basename(folder), variant, os.path.abspath(weights), run)
+    return Subject(os.path.abspath(net), folder, os.path.basename(folder), variant, os.path.abspath(weights), run,
+                   trained(weights))
 
 
 def _net_of_run(run):
@@ -89,13 +90,25 @@ def _net_of_experiment(folder, variant):
                                           'name the folder of an experiment, of a run, or a prototxt'))
 
 
+def trained(weights):
+    """(--data, --learning) that weights of a run were trained with, where its record lies beside them; else (None, None)."""
+    record = _record(os.path.dirname(os.path.abspath(weights)))
+    return record.get('data'), record.get('learning')
+
+
 def _record(run):
-    """What run.json says."""
+    """What run.json says; SubjectError if it is damaged."""
     path = os.path.join(run, 'run.json')
     if not os.path.exists(path):
         return {}
     with io.open(path, encoding='utf-8') as f:
-        return json.load(f)
+        try:
+            record = json.load(f)
+        except ValueError as error:
+            raise SubjectError('%s: not JSON (%s); move it away: it says how the run was begun' % (path, error))
+    if not isinstance(record, dict):
+        raise SubjectError('%s: not the record of a run; move it away: it says how the run was begun' % path)
+    return record
 
 
 # -- loading -----------------------------------------------------------------------------------------------------------
@@ -145,10 +158,13 @@ def ids(net, path):
                        'score; wanted val.prototxt or test.prototxt of an experiment' % path)
 
 
-def class_names(net, tasks, experiment):
-    """{task: class names} of the data a net shows: classes.txt in its folder, or those of the paper's data set."""
+def class_names(layers, tasks, experiment):
+    """{task: class names} of the data that layers read: classes.txt in its folder, or those of the paper's data set.
+
+    layers: those of a net; the data layers among them (see tools/segdata.py) count.
+    """
     names = published.class_names(experiment)
-    for layer in net.layers:
+    for layer in layers:
         for root in getattr(layer, 'roots', {}).values():
             own = os.path.join(root, 'classes.txt')
             held = segfiles.read_list(own) if os.path.isfile(own) else []

@@ -31,6 +31,7 @@ from which_caffe import WHICH, caffe, describe
 from caffe.proto import caffe_pb2
 from progress import Progress
 
+FIGURES = ('overall_acc', 'mean_acc', 'mean_iu', 'fwavacc', 'mean_iu_present')      # what score.metrics makes
 SEED = 1337     # of dropout and fillers; the released recipes left these to chance
 
 # A file to start from: what the recipe calls it, see baseweights.find; names of the runs of that experiment to look for
@@ -126,6 +127,9 @@ class Run(object):
         except (IOError, OSError):
             raise RecipeError('%s: another process trains here; wait for it, or choose another name with --run'
                               % os.path.abspath(self.folder))
+        for name in os.listdir(self.folder):
+            if name.endswith('.partial'):       # a kill came while it was written
+                os.remove(self.path(name))
         self._capture = runlog.Capture(self.path('train.log'))
         self._capture.start()
         try:
@@ -183,13 +187,15 @@ class Run(object):
         print('goes on from %s, iteration %d of %d' % (snapshots.paths(self.prefix, iteration)[1], iteration, self.total))
 
     def _read_rows(self, iteration):
-        """The rows of metrics.jsonl up to an iteration; RecipeError if one lacks what it is compared by."""
+        """The rows of metrics.jsonl up to an iteration; RecipeError if one lacks what score.txt says of the best."""
         path = self.path('metrics.jsonl')
         rows = runlog.read_metrics(path)
+        wanted = [self.key] + (list(FIGURES) if self._figures == self._segmentation else [])
         for number, row in enumerate(rows, 1):
-            if not isinstance(row.get(self.key), (int, float)):
-                raise RecipeError('%s:%d: the row has no number %s to be compared by; correct it or remove it: the scoring '
-                                  'it held is lost then' % (os.path.abspath(path), number, self.key))
+            lacking = [key for key in wanted if not isinstance(row.get(key), (int, float))]
+            if lacking:
+                raise RecipeError('%s:%d: the row has no number %s; correct it or remove it: the scoring it held is lost '
+                                  'then' % (os.path.abspath(path), number, lacking[0]))
         return [row for row in rows if row['iteration'] <= iteration]
 
     def _find_base(self):
@@ -333,7 +339,10 @@ class Run(object):
         runlog.write_metrics(self.path('metrics.jsonl'), self.rows)
         self._events.scored(row)
         self._keep()
-        report.write(self.folder)
+        try:
+            report.write(self.folder)
+        except ValueError as error:     # a damaged file of the past is no reason to end a training
+            print('WARNING: no report: %s' % error)
         return row
 
     def _segmentation(self, solver):

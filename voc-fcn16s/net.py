@@ -24,15 +24,20 @@ from parts import FROZEN, LEARNED, deploy, read_by_losses, score, upscore, voc_d
 # What the papers compare with: options of fcn. `python voc-fcn16s/solve.py --variant NAME` trains one.
 VARIANTS = {
     'learned-interp': dict(interp=LEARNED[:1]),     # upsampling between the streams is learned, the last one is not
-    'pool4': dict(stream='score_pool4'),            # the scores of this stream alone
+    # The scores of pool4 alone. Nothing is refined here, score_pool4 starts at zero with nothing beside it. So, as pool5 of
+    # voc-fcn32s, this starts from VGG16 (not from FCN-32s, which has had 100,000 steps by then) and learns at the rate of
+    # FCN-32s, see pool4-solver.prototxt. Only score_pool4 keeps to the rate it has in FCN-16s, a hundredth, because
+    # activations are larger here than after fc7. How the papers trained their single streams could not be checked.
+    'pool4': dict(stream='score_pool4', rate=0.01),
 }
 
 
-def fcn(data, classes=21, widths=vgg16.WIDTHS, interp=FROZEN, stream='fuse_pool4'):
+def fcn(data, classes=21, widths=vgg16.WIDTHS, interp=FROZEN, stream='fuse_pool4', rate=1):
     """The net, as a NetParameter. `data`: two tops of a data layer, images (N x 3 x H x W) and labels (N x 1 x H x W).
 
     `score` has the size of the images and `classes` channels; label 255 counts nowhere. `interp`: how the upsampling
-    between streams learns. `stream`: which scores are upsampled to the image.
+    between streams learns. `stream`: which scores are upsampled to the image. `rate`: how much faster than the trunk
+    score_pool4 learns.
     """
     n = caffe.NetSpec()
     n.data, n.label = data
@@ -41,7 +46,7 @@ def fcn(data, classes=21, widths=vgg16.WIDTHS, interp=FROZEN, stream='fuse_pool4
     n.score_fr = score(n.drop7, classes)
     n.upscore2 = upscore(n.score_fr, classes, kernel_size=4, stride=2, param=interp)
 
-    n.score_pool4 = score(n.pool4, classes)
+    n.score_pool4 = score(n.pool4, classes, rate)
     n.score_pool4c = crop(n.score_pool4, n.upscore2)
     n.fuse_pool4 = L.Eltwise(n.upscore2, n.score_pool4c, operation=P.Eltwise.SUM)
     n.upscore16 = upscore(n[stream], classes, kernel_size=32, stride=16)

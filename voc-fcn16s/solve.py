@@ -12,9 +12,13 @@ import recipe
 import surgery
 import net
 
+BASE = '../voc-fcn32s/voc-fcn32s.caffemodel'
+VGG16 = '../ilsvrc-nets/vgg16-fcn.caffemodel'
+
 
 def solve():
-    with recipe.begin(__file__, net, steps=4000, rounds=25, base='../voc-fcn32s/voc-fcn32s.caffemodel') as run:
+    bases = {None: BASE, 'learned-interp': BASE, 'pool4': VGG16}
+    with recipe.begin(__file__, net, steps=4000, rounds=25, base=bases) as run:
         if run.fresh:
             # score_pool4 is not in the file and starts at zero, so the first scores are those of FCN-32s
             run.load()

@@ -26,15 +26,20 @@ from parts import FROZEN, LEARNED, deploy, read_by_losses, score, upscore, voc_d
 # What the papers compare with: options of fcn. `python voc-fcn8s/solve.py --variant NAME` trains one.
 VARIANTS = {
     'learned-interp': dict(interp=LEARNED[:1]),     # upsampling between the streams is learned, the last one is not
-    'pool3': dict(stream='score_pool3'),            # the scores of this stream alone
+    # The scores of pool3 alone. Nothing is refined here, score_pool3 starts at zero with nothing beside it. So, as pool5 of
+    # voc-fcn32s, this starts from VGG16 (not from FCN-16s, which has had 200,000 steps by then) and learns at the rate of
+    # FCN-32s, see pool3-solver.prototxt. Only score_pool3 keeps to the rate it has in FCN-8s, a ten thousandth, because
+    # activations are larger here than after fc7. How the papers trained their single streams could not be checked.
+    'pool3': dict(stream='score_pool3', rates=(1, 0.0001)),
 }
 
 
-def fcn(data, classes=21, widths=vgg16.WIDTHS, interp=FROZEN, stream='fuse_pool3'):
+def fcn(data, classes=21, widths=vgg16.WIDTHS, interp=FROZEN, stream='fuse_pool3', rates=(1, 1)):
     """The net, as a NetParameter. `data`: two tops of a data layer, images (N x 3 x H x W) and labels (N x 1 x H x W).
 
     `score` has the size of the images and `classes` channels; label 255 counts nowhere. `interp`: how the upsampling
-    between streams learns. `stream`: which scores are upsampled to the image.
+    between streams learns. `stream`: which scores are upsampled to the image. `rates`: how much faster than the trunk
+    score_pool4 and score_pool3 learn.
     """
     n = caffe.NetSpec()
     n.data, n.label = data
@@ -43,12 +48,12 @@ def fcn(data, classes=21, widths=vgg16.WIDTHS, interp=FROZEN, stream='fuse_pool3
     n.score_fr = score(n.drop7, classes)
     n.upscore2 = upscore(n.score_fr, classes, kernel_size=4, stride=2, param=interp)
 
-    n.score_pool4 = score(n.pool4, classes)
+    n.score_pool4 = score(n.pool4, classes, rates[0])
     n.score_pool4c = crop(n.score_pool4, n.upscore2)
     n.fuse_pool4 = L.Eltwise(n.upscore2, n.score_pool4c, operation=P.Eltwise.SUM)
     n.upscore_pool4 = upscore(n.fuse_pool4, classes, kernel_size=4, stride=2, param=interp)
 
-    n.score_pool3 = score(n.pool3, classes)
+    n.score_pool3 = score(n.pool3, classes, rates[1])
     n.score_pool3c = crop(n.score_pool3, n.upscore_pool4)
     n.fuse_pool3 = L.Eltwise(n.upscore_pool4, n.score_pool3c, operation=P.Eltwise.SUM)
     n.upscore8 = upscore(n[stream], classes, kernel_size=16, stride=8)

@@ -12,9 +12,13 @@ import recipe
 import surgery
 import net
 
+BASE = '../voc-fcn16s/voc-fcn16s.caffemodel'
+VGG16 = '../ilsvrc-nets/vgg16-fcn.caffemodel'
+
 
 def solve():
-    with recipe.begin(__file__, net, steps=4000, rounds=25, base='../voc-fcn16s/voc-fcn16s.caffemodel') as run:
+    bases = {None: BASE, 'learned-interp': BASE, 'pool3': VGG16}
+    with recipe.begin(__file__, net, steps=4000, rounds=25, base=bases) as run:
         if run.fresh:
             # score_pool3 is not in the file and starts at zero, so the first scores are those of FCN-16s
             run.load()

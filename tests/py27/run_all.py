@@ -171,6 +171,20 @@ def other_data_layers(folder):
     return digest(*[np.round(array, 4) if len(array) == 1 and array.dtype == np.float32 else array for array in arrays])
 
 
+def fed(folder):
+    """What infer.py would feed a net of two inputs."""
+    other_data_layers(folder)    # for its files
+    import infer
+    import inputs
+    plan = inputs.plan(os.path.join(ROOT, 'nyud-fcn32s', 'color-hha-deploy.prototxt'))
+    paths = [os.path.join(folder, 'nyud', 'data', kind, 'img_5001.png') for kind in ('images', 'hha')]
+    given = {inputs.PHOTOGRAPHS: paths[:1], inputs.HHA: paths[1:], inputs.DEPTH: []}
+    (matched,) = infer.matched(plan.feeds, given)
+    assert matched == paths and infer.outputs([matched], 'out') == {paths[0]: os.path.join('out', 'img_5001')}
+    return '%s %s %s' % (digest(*[feed.read(path) for feed, path in zip(plan.feeds, matched)]),
+                         '; '.join(feed.said for feed in plan.feeds), plan.names['label'][0])
+
+
 def scoring(folder):
     """The figures of a made-up prediction, through a solver, and the pictures saved."""
     import caffe
@@ -490,6 +504,7 @@ def reports(folder):
     blobs = netdiff.parameters([('a', [np.ones((2, 3))]), ('b', [np.ones(2)])], [('a', [np.full((2, 3), 2.)])])
     result = {'definitions': [[d._asdict() for d in differ], []], 'parameters': [b._asdict() for b in blobs], 'tasks': [],
               'not_compared': u'\xe4', 'published': [], 'experiment': 'x', 'variant': None, 'net': 'n', 'caffe': 'c',
+              'trained': [(None, None)] * 2,
               'version': 'v', 'files': [{'weights': '/x/a', 'sha256': 's'}, {'weights': '/x/b', 'sha256': 's'}]}
     result['verdict'] = comparison.verdict(result)
     comparison.write(run, result)
@@ -532,7 +547,7 @@ def own_experiment(folder):
                          hashlib.sha256(''.join(texts[name] for name in sorted(texts)).encode('ascii')).hexdigest()[:8])
 
 
-CHECKS = [data_order, data_layers, other_data_layers, scoring, pictures, linting, nets, weights, operations, training,
+CHECKS = [data_order, data_layers, other_data_layers, fed, scoring, pictures, linting, nets, weights, operations, training,
           reports, own_experiment]
 
 
