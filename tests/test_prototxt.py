@@ -139,7 +139,7 @@ def test_a_binary_file_is_no_prototxt(tmp_path):
 
 
 def test_a_missing_file_is_named():
-    with pytest.raises(OSError, match="no-such.prototxt"):
+    with pytest.raises(OSError, match="/no-such.prototxt: no such file; wanted a prototxt"):
         prototxt.read("no-such.prototxt", caffe_pb2.NetParameter())
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import baseweights
 import caffemodel
+import infer
 import numpy as np
 import pytest
 import recipe
@@ -241,6 +242,15 @@ def test_without_base_weights_it_says_where_it_looked(repo, data):
     done, said = solve(repo / "voc-fcn32s/solve.py", "--data", data)
     assert done == 1 and "ilsvrc-nets/vgg16-fcn.caffemodel" in said and "VGG_ILSVRC_16_layers.caffemodel" in said
     assert "Traceback" not in said
+
+
+def test_a_net_of_ones_own_data_segments_photographs(repo, data, tmp_path, capsys):
+    assert short(repo, data)[0] == 0
+    run = repo / "voc-fcn32s/run/set"
+    photo = sorted((data / "JPEGImages").glob("*.jpg"))[0]
+    assert infer.main(["--net", str(run / "deploy.prototxt"), "--weights", str(run / "best.caffemodel"),
+                       str(photo), "--out", str(tmp_path / "out")]) == 0
+    assert "(set/val.prototxt)" in capsys.readouterr().out and (tmp_path / f"out/{photo.stem}.png").exists()
 
 
 def test_released_names_and_the_newest_snapshot_are_found(repo, data):

@@ -21,12 +21,12 @@ import baseweights
 import caffemodel
 import comparison
 import infer
+import inputs
 import netdiff
 import parts
 import prototxt
 import published
 import recipe
-
 import score
 import segfiles
 import subject
@@ -69,11 +69,10 @@ def listed_images(nets, places, tasks):
             (task.name, nets[0].blobs[task.label].data[0, 0].astype(np.uint8)) for task in tasks)
 
 
-def photos(nets, paths, tasks):
-    """Photographs, without truth: as `listed_images`."""
+def photos(nets, paths, tasks, read):
+    """Photographs, without truth: as `listed_images`. read: makes float32 [C, H, W] of a file, as nets are fed."""
     for path in infer.listed(paths):
-        image = segfiles.read_image(path)
-        data = segfiles.preprocess(image, parts.VOC_MEAN)
+        image, data = segfiles.read_image(path), read(path)
         for net in nets:
             net.blobs['data'].reshape(1, *data.shape)
             net.blobs['data'].data[...] = data
@@ -179,7 +178,9 @@ def prepared(ours, net_param, theirs, count, photo_paths):
     """(tasks, how many images the list has or None, the two nets, the images: see `listed_images`)."""
     reads_data = any(not layer.bottom and layer.type != 'Input' for layer in net_param.layer)
     if photo_paths:
-        tasks = score.find_tasks(net_param) if reads_data else [score.Task('label', 'score', 'label', 'loss')]
+        plan = inputs.plan_of(ours.net, ['data']) or inputs.alone() if reads_data else inputs.plan(ours.net)
+        print('data: %s' % plan.feeds[0].said)
+        tasks = plan.tasks
         folder = tempfile.mkdtemp()
         path = os.path.join(folder, 'deploy.prototxt')
         prototxt.write(path, parts.deploy(net_param) if reads_data else net_param)
@@ -189,7 +190,7 @@ def prepared(ours, net_param, theirs, count, photo_paths):
         if list(nets[0].inputs) != ['data'] or tasks[0].score not in nets[0].blobs:
             raise subject.SubjectError('%s: the inputs are %s; photographs can be shown to a net with the one input "data" '
                                        'and a blob "%s"' % (ours.net, ', '.join(nets[0].inputs), tasks[0].score))
-        return tasks, None, nets, photos(nets, photo_paths, tasks)
+        return tasks, None, nets, photos(nets, photo_paths, tasks, plan.feeds[0].read)
     if not reads_data:
         raise subject.SubjectError('%s reads no images of its own: name some with --photos' % ours.net)
     _, tasks = subject.tasks_of(ours.net)

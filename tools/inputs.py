@@ -42,7 +42,7 @@ def plan(path, mean=None):
     net = prototxt.read(path, caffe_pb2.NetParameter())
     tops = [str(top) for layer in net.layer if layer.type == 'Input' for top in layer.top]
     source = beside(path)
-    known = _plan_of(source, tops) if source and tops else None
+    known = plan_of(source, tops) if source and tops else None
     if known and mean:
         raise ValueError('--mean: %s says what this net was trained with: %s. Leave --mean out, or correct it there'
                          % (source, known.feeds[0].said))
@@ -53,6 +53,11 @@ def plan(path, mean=None):
                          'test.prototxt beside it that says what its inputs are: name the deploy.prototxt of the '
                          'experiment, not a net that reads a data set'
                          % (path, 'the inputs ' + ', '.join(tops) if tops else 'no Input layer'))
+    return alone(mean)
+
+
+def alone(mean=None):
+    """The Plan for a net of which nothing is known: photographs minus a mean (B, G, R), PASCAL VOC's if it is None."""
     why = ' (--mean)' if mean else " (PASCAL VOC's: no net beside this one says what it was trained with; --mean does)"
     mean = mean or VOC_MEAN
     feed = Feed('data', PHOTOGRAPHS, lambda file: segfiles.preprocess(segfiles.read_image(file, REMEDY), mean),
@@ -69,7 +74,7 @@ def beside(path):
     return next((file for file in files if os.path.isfile(file)), None)
 
 
-def _plan_of(source, inputs):
+def plan_of(source, inputs):
     """The Plan that the scored net `source` gives for these inputs; None if it reads them by no data layer of ours."""
     net = prototxt.read(source, caffe_pb2.NetParameter())
     try:

@@ -101,6 +101,8 @@ def read(path, message):
 
     IOError if the file cannot be read, PrototxtError if it is no text of such a message.
     """
+    if not os.path.isfile(path):
+        raise IOError('%s: no such file; wanted a prototxt' % os.path.abspath(path))
     with io.open(path, 'rb') as f:
         data = f.read()
     try:

@@ -19,6 +19,7 @@ import baseweights
 import finetune
 import events
 import learning
+import parts
 import prototxt
 import record
 import report
@@ -122,6 +123,7 @@ class Run(object):
         if not os.path.isdir(os.path.dirname(self.prefix)):
             os.makedirs(os.path.dirname(self.prefix))
         self._lock = open(self.path('.lock'), 'a')
+        fcntl.fcntl(self._lock, fcntl.F_SETFD, fcntl.FD_CLOEXEC)    # Python 2 would let the log's process hold it, too
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (IOError, OSError):
@@ -224,6 +226,8 @@ class Run(object):
                 prototxt.write(self.nets[name], net, header='made for this run of %s%s' % (
                     self.settings['data'] or 'the released data', ', variant ' + self.variant if self.variant else ''))
             held.append(read_net(self.nets[name]))
+        if isinstance(val, caffe_pb2.NetParameter) and self._figures == self._segmentation:
+            prototxt.write(self.path('deploy.prototxt'), parts.deploy(val), header='made for this run, for tools/infer.py')
         self.tasks, self.mean = score.find_tasks(held[1]), learning.is_mean(held[0])
         del param.test_net[:]
         param.train_net = self.nets['train']

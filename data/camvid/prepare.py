@@ -105,7 +105,7 @@ def split_of(name: str) -> str:
 
 def segnet_pairs(folder: Path) -> dict[str, dict[str, Pair]]:
     """Of each split, the pairs of the SegNet tutorial's CamVid folder, which is `folder` or below it, by id."""
-    folder = find(folder, (*SPLITS, *(f"{split}annot" for split in SPLITS)), "CamVid")
+    folder = find(folder.resolve(), (*SPLITS, *(f"{split}annot" for split in SPLITS)), "CamVid")
     return {split: {path.stem: Pair(path, folder / f"{split}annot" / path.name)
                     for path in sorted((folder / split).glob("*.png"))} for split in SPLITS}
 
