@@ -110,7 +110,13 @@ def circle(path: str) -> None:
 
 
 V1_BOTTOM = wire.bytes_head(2, 10) + wire.bytes_head(3, 8) + b"\xe0\x80ip\xff\xfe\xe0?"
+# A TIFF whose strip lies at a fraction.
+TIFF = bytes.fromhex(
+    "49492a00080000000a0000010400010000000900000001010400010000000700000002010300030000008600000003010300010000000100"
+    "000006010300010000000200000011010500010000008c000000150103000100000003000000160104000100000007000000170104000100"
+    "0000bd0000001c010300010000000100000000000000080008000800ac2f75c043fbc367") + bytes(181)
 FOUND = [
+    ("image", TIFF, "not an image"),
     ("solver text", b'net: "a"\n# caf\xc3\xa9\tand\nsnapshot_format: \xe9', ":3: it has bytes that are no UTF-8"),
     ("solver text", b'net: "a\xe9"', ":1:6: .*surrogates not allowed"),
     ("caffemodel", V1_BOTTOM, "is no text"),

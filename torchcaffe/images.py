@@ -8,7 +8,6 @@ photograph's EXIF orientation is not applied, as in OpenCV 2.4; later versions t
 from __future__ import annotations
 
 import io
-import struct
 from math import prod
 
 import numpy as np
@@ -21,7 +20,6 @@ from torchcaffe.proto import caffe_pb2
 # A damaged header may claim any size. Up to 16 M pixels are believed; of more, no format that photographs are in gets
 # more than this many into a byte (PNG of one bit a pixel: 8 times the 1032 bytes that deflate makes at most of one).
 SMALL, DENSITY = 1 << 24, 8 * 1032
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 # Weights of B, G, R, what is added before the shift, and the shift: 0.114, 0.587, 0.299 as OpenCV makes them whole numbers,
 # and as libpng does, whom OpenCV leaves it to for PNG.
 _GREY, _PNG_GREY = ((1868, 9617, 4899), 1 << 13, 14), ((3737, 19234, 9797), 0, 15)
@@ -41,7 +39,7 @@ def decode(data: bytes, color: bool | None) -> np.ndarray:
             if color is False:
                 image.draft("L", image.size)  # a JPEG's own grey, unconverted
             return _channels(image, color)
-    except _BROKEN as e:
+    except Exception as e:  # Pillow raises OSError, SyntaxError, TypeError, struct.error and more, by format and damage
         raise CaffeError("not an image: %s" % e) from e
 
 
