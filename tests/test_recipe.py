@@ -69,8 +69,8 @@ def test_the_staircase_from_any_folder(repo, data, tmp_path):
     assert re.search(r"^I\d{4} \S+ +\d+ \S+\] Solving run/set$", log, re.M)
     assert "first loss" in log and "Iteration 0" not in said  # Caffe's own lines are in the log alone
     assert sorted(p.name.split(".out.")[0] for p in run.iterdir()) == [
-        ".lock", "best.caffemodel", "confusion.json", "events", "metrics.jsonl", "report.html", "run.json", "score.txt",
-        "snapshot", "solver.prototxt", "train.log", "train.prototxt", "val.prototxt"]
+        ".lock", "best.caffemodel", "confusion.json", "deploy.prototxt", "events", "metrics.jsonl", "report.html",
+        "run.json", "score.txt", "snapshot", "solver.prototxt", "train.log", "train.prototxt", "val.prototxt"]
 
 
 def test_best_is_the_snapshot_of_the_best_row_and_old_ones_go(repo, data):

@@ -192,3 +192,13 @@ def test_linter_as_a_command(data):
     done = subprocess.run([sys.executable, str(ROOT / "tools/lint_labels.py"), str(data / "voc"), "--classes", "5"],
                           capture_output=True, text=True, cwd="/")
     assert done.returncode == 1 and "wanted 0..4" in done.stdout and "caffe" not in done.stderr
+
+
+def test_two_processes_may_make_the_folder_of_a_picture(tmp_path, monkeypatch):
+    def another_was_faster(path):
+        os.mkdir(path)
+        raise FileExistsError(path)
+
+    monkeypatch.setattr(vis.os, "makedirs", another_was_faster)
+    vis.save_atomic(Image.new("L", (2, 2)), str(tmp_path / "new/a.png"))
+    assert (tmp_path / "new/a.png").exists()

@@ -71,8 +71,11 @@ def save_atomic(image, path, **options):
     """Write a PIL image; its folder is made, and no half-written file is ever seen under `path`. options: of its save()."""
     path = os.path.abspath(path)
     folder = os.path.dirname(path)
-    if not os.path.isdir(folder):
+    try:
         os.makedirs(folder)
+    except OSError:     # another process may have made it meanwhile
+        if not os.path.isdir(folder):
+            raise
     temporary = os.path.join(folder, '.%d.%s' % (os.getpid(), os.path.basename(path)))
     try:
         image.save(temporary, **options)
