@@ -33,7 +33,7 @@ def refused(message: str, layer: str, *bottoms: Blob, only_here: str = "", **how
 refused("got 0 bottom blob.*wanted 1", 'type: "ReLU"')
 refused("got 2 bottom blob.*wanted 1", 'type: "ReLU"', X, X)
 refused("got 2 top blob.*wanted 1", 'type: "ReLU"', X, tops=2)
-refused("unknown layer type 'Relu'.*ReLU", 'type: "Relu"', X)
+refused("unknown layer type 'Relu': did you mean 'ReLU'.", 'type: "Relu"', X)
 
 # data
 refused("once per top blob.*3 shapes for 2 tops", 'type: "Input" input_param { shape {} shape {} shape {} }', tops=2)

@@ -54,6 +54,11 @@ def test_load_image_of_more_than_8_bits(tmp_path):
             np.testing.assert_allclose(image[..., -1], values / 65535, atol=1e-7)
 
 
+def test_a_blobproto_is_read_in_double():
+    blob = caffe.io.array_to_blobproto(np.float32([0.1, 0.2]))
+    assert caffe.io.blobproto_to_array(blob).dtype == np.float64  # a mean over a mean file is taken in it
+
+
 def test_blobproto_vector():
     arrays = [np.arange(6.0).reshape(2, 3), np.arange(4.0)]
     back = caffe.io.blobprotovector_str_to_arraylist(caffe.io.arraylist_to_blobprotovector_str(arrays))

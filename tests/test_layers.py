@@ -100,6 +100,17 @@ def test_shared_memory_survives_every_change_of_size(held: bool):
         del views
 
 
+@pytest.mark.parametrize("kind, labels", [("SoftmaxWithLoss", ""), ("SigmoidCrossEntropyLoss", "dim: 3")])
+def test_a_batch_of_nothing_costs_nothing(kind: str, labels: str):
+    Path("net.prototxt").write_text("""force_backward: true
+        layer { name: "x" type: "Input" top: "x" top: "y" input_param { shape { dim: 0 dim: 3 } shape { dim: 0 %s } } }
+        layer { name: "loss" type: "%s" bottom: "x" bottom: "y" top: "loss" }""" % (labels, kind))
+    net = caffe.Net("net.prototxt", caffe.TRAIN)
+    assert net.forward()["loss"] == 0
+    net.backward()
+    assert net.blobs["x"].diff.shape == (0, 3)
+
+
 def test_filter_keeps_all_items_until_the_first_forward():
     Path("net.prototxt").write_text("""
         layer { name: "x" type: "Input" top: "x" top: "s" input_param { shape { dim: 4 dim: 3 } shape { dim: 4 } } }

@@ -55,12 +55,36 @@ RELU = 'layer { name: "relu" type: "ReLU" bottom: "y" top: "%s" }\n'
      ["'a'", "2 propagate_down", "1"]),
     (INPUT + 'layer { name: "a" type: "ReLU" bottom: "x" top: "y" include { phase: TEST } exclude { stage: "s" } }',
      ["'a'", "include", "exclude"]),
+    (INPUT + IP % 2000000000, ["'ip' (InnerProduct)", "(2000000000, 3)", "limit"]),
+    (INPUT + 'layer { name: "ip" type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 2 '
+             'weight_filler { type: "normal" } } }', ["'ip' (InnerProduct)", "'normal'", "gaussian"]),
+    ('layer { name: "in" type: "Input" top: "x" input_param { shape { dim: -1 } } }', ["'in' (Input)", "(-1,)"]),
     (INPUT + 'layer { name: "a" typ: "ReLU" }', ["net.prototxt", ":2:", "typ", "type"]),
 ])
 def test_errors_name_layer_and_remedy(tmp_path, text, parts):
     with pytest.raises(CaffeError) as error:
         net_of(tmp_path, text)
     assert all(p in str(error.value) for p in parts), str(error.value)
+
+
+def test_what_goes_wrong_while_a_net_runs_names_the_layer(tmp_path):
+    net = net_of(tmp_path, 'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 1 } } }' + (
+        'layer { name: "wide" type: "Tile" bottom: "x" top: "y" tile_param { tiles: 65536 axis: 0 } }'))
+    for run in (net.forward, net.reshape):
+        net.blobs["x"].reshape(1, 65536)
+        with pytest.raises(CaffeError, match=r"^Layer 'wide' \(Tile\): blob: shape \(65536, 65536\) has 4294967296 el"):
+            run()
+
+
+def test_no_memory_names_the_layer(tmp_path, monkeypatch):
+    net = net_of(tmp_path, INPUT + IP % 2)
+
+    def allocate(*_):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")  # what PyTorch says
+
+    monkeypatch.setattr(net.layers[1], "forward", allocate)
+    with pytest.raises(CaffeError, match=r"^Layer 'ip' \(InnerProduct\): .*can't allocate memory"):
+        net.forward()
 
 
 def test_missing_files_are_runtime_errors_as_in_pycaffe(tmp_path):

@@ -200,8 +200,17 @@ def test_inputs_by_keyword(tmp_path):
     assert (net.backward(y=np.full((2, 3), 4.0))["x"] == 2).all()
     with pytest.raises(Exception, match="do not match net inputs"):
         net.forward(z=np.ones((2, 3)))
-    with pytest.raises(Exception, match="not batch sized"):
+    with pytest.raises(Exception, match=r"not batch sized: blob 'x' has shape \(2, 3\), got \(3, 3\)"):
         net.forward(x=np.ones((3, 3)))
+    with pytest.raises(Exception, match=r"not batch sized: blob 'x' has shape \(2, 3\), got \(\)"):
+        net.forward(x=1)
+
+
+def test_a_loss_takes_its_diff_by_keyword(tmp_path):
+    net = net_of(tmp_path, AFFINE + 'layer { name: "sum" type: "Reduction" bottom: "y" top: "loss" loss_weight: 1 }')
+    net.forward(x=np.ones((2, 3)))
+    assert (net.backward(loss=4)["x"] == 2).all()
+    assert (net.backward(loss=np.full(1, 6.0))["x"] == 3).all()
 
 
 def test_any_number_of_inputs_in_batches(tmp_path):

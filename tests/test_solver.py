@@ -356,6 +356,8 @@ def in_folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize("words, code, message", [
     ("", 0, "commands:"),
     ("train more", 0, "commands:"),
+    ("-version", 0, "caffe version 1.0.0"),
+    ("train --help", 1, "commands:"),
     ("train -bar", 1, "ERROR: unknown command line flag 'bar'"),
     ("train -iterations x", 1, "ERROR: illegal value 'x' specified for int32 flag 'iterations'"),
     ("train -solver", 1, "ERROR: flag 'solver' is missing its argument"),
@@ -368,6 +370,7 @@ def in_folder(tmp_path, monkeypatch):
     ("train -solver solver.prototxt -gpu 0,1,0", 134, "-gpu 0,1,0: an id is there twice"),
     ("train -solver solver.prototxt -gpu x", 134, "-gpu 'x': wanted a device id, or all"),
     ("train -solver solver.prototxt -weights none", 134, "none"),
+    ("train -solver solver.prototxt -log_dir nowhere", 134, "log folder 'nowhere': No such file or directory"),
     ("test", 134, "Need a model definition to score."),
     ("test -model net.prototxt", 134, "Need model weights to score."),
     ("time", 134, "Need a model definition to time."),
@@ -379,6 +382,26 @@ def test_exit_codes(words, code, message, in_folder, capfd):
     assert command.main(words.split()) == code
     out = capfd.readouterr()
     assert message in out.out + out.err
+
+
+@pytest.mark.parametrize("flags, variables, kept", [
+    ("--log_dir=logs -alsologtostderr=1", {}, True), ("", {"GLOG_log_dir": "logs"}, True), ("", {}, False),
+    ("-log_dir logs -logtostderr", {}, False), ("", {"GLOG_log_dir": "logs", "GLOG_logtostderr": "1"}, False)])
+def test_the_log_is_kept_in_a_file_as_glog_does(flags, variables, kept, in_folder, capfd, monkeypatch):
+    """caffe.HOST.USER.log.INFO.DATE-TIME.PID with the lines of stderr, and caffe.INFO; the last line, the fatal one, too."""
+    for name in ("GLOG_log_dir", "GLOG_logtostderr"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"USER": "someone", **variables}.items():
+        monkeypatch.setenv(name, value)
+    Path("logs").mkdir()
+    assert command.main(["train", "-solver", "solver.prototxt", *flags.split()]) == 0
+    shown = capfd.readouterr().err
+    assert [f.name.split(".log.INFO.")[0].endswith(".someone") for f in Path("logs").glob("*.log.INFO.*")] == [True] * kept
+    if kept:
+        created, machine, form, *lines = Path("logs/caffe.INFO").read_text().splitlines()
+        assert created.startswith("Log file created at: 2") and "[IWEF]mmdd" in form and lines == shown.splitlines()
+    assert command.main(["train", "-solver", "none.prototxt", *flags.split()]) == 134
+    assert not kept or "] none.prototxt: cannot be read" in Path("logs/caffe.INFO").read_text()
 
 
 def test_train_resumes_and_finetunes(in_folder, capfd):

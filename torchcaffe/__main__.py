@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
+import torchcaffe
 from torchcaffe import common, files, forks, log, parallel, tools_data, tools_export, tools_install, tools_nets
 from torchcaffe.errors import CaffeError
 from torchcaffe.flags import Default, FlagError, describe_flags, parse_flags
@@ -40,6 +41,13 @@ FLAGS: dict[str, tuple[Default, str]] = {
     "sigint_effect": ("stop", "What SIGINT does in training: snapshot, stop or none."),
     "extras": (False, "Know the layers of Caffe's forks too (docs/extras.md)."),
     "sighup_effect": ("snapshot", "What SIGHUP does in training: snapshot, stop or none."),
+    "help": (False, "Show this."),
+    "version": (False, "Show the version."),
+    # glog's, which scripts give to the command
+    "log_dir": ("", "A folder to keep the log in, too; its caffe.INFO is the latest one. Default: GLOG_log_dir, if set."),
+    "logtostderr": (False, "Keep the log in no file, whatever log_dir says; also GLOG_logtostderr=1."),
+    "alsologtostderr": (True, "As it is always: the log goes to stderr."),
+    "minloglevel": (0, "The least severity shown: 0 info, 1 warning, 2 error, 3 fatal; also GLOG_minloglevel."),
 }
 
 
@@ -157,17 +165,34 @@ def main(argv: list[str]) -> int:
         if argv and argv[0] in TOOLS:
             return TOOLS[argv[0]](argv[1:])
         flags, words = parse_flags(argv, FLAGS)
-        if len(words) != 1:
-            _print_usage()
+        if flags.version:
+            print("caffe version %s" % torchcaffe.__version__)
             return 0
-        _want(words[0] in COMMANDS, "Unknown action: %s (known: %s)" % (words[0], ", ".join([*COMMANDS, *TOOLS])))
-        _want(flags.iterations > 0, "-iterations is %d, wanted 1 or more" % flags.iterations)
-        if flags.extras:
-            forks.enable()
-        COMMANDS[words[0]](flags)
+        if flags.help or len(words) != 1:
+            _print_usage()
+            return int(flags.help)  # 1, as gflags has it
+        if flags.minloglevel:
+            os.environ["GLOG_minloglevel"] = str(flags.minloglevel)
+        folder = flags.log_dir or os.environ.get("GLOG_log_dir", "")
+        to_file = folder and not flags.logtostderr and os.environ.get("GLOG_logtostderr", "0") in ("", "0")
+        with log.kept_in(folder) if to_file else nullcontext():
+            return _run(words[0], flags)
     except FlagError as e:
         print("ERROR: %s" % e, file=sys.stderr)
         return 1
+    except CaffeError as e:  # of a tool, or of the log's folder
+        log.fatal(str(e))
+        return 134
+
+
+def _run(action: str, flags: SimpleNamespace) -> int:
+    """Run one command; returns the exit code."""
+    try:
+        _want(action in COMMANDS, "Unknown action: %s (known: %s)" % (action, ", ".join([*COMMANDS, *TOOLS])))
+        _want(flags.iterations > 0, "-iterations is %d, wanted 1 or more" % flags.iterations)
+        if flags.extras:
+            forks.enable()
+        COMMANDS[action](flags)
     except CaffeError as e:
         log.fatal(str(e))
         return 134

@@ -17,7 +17,9 @@ Layers in Python (`caffe.Layer`) are subclasses too, which override setup, resha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import difflib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import ClassVar
 
 import torch
@@ -187,6 +189,17 @@ class Layer:
             raise CaffeError(self.describe(message() if callable(message) else message))
 
 
+@contextmanager
+def naming(layer: Layer) -> Iterator[None]:
+    """Give the errors of blobs, fillers and PyTorch (no memory, say), which know no layer, the name of this one."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if layer.type == "Python" or str(error).startswith("Layer '"):
+            raise
+        raise CaffeError(layer.describe(str(error))) from error
+
+
 def layer_types() -> dict[str, type[Layer]]:
     """The layer types a net may have: BVLC's, and where they are switched on (forks.py) those of forks."""
     import torchcaffe.layers  # noqa: F401  fills CATALOGUE; imported late because the layers import this module
@@ -202,9 +215,11 @@ def create(layer_param: caffe_pb2.LayerParameter) -> Layer:
     """A layer object of layer_param.type (layer_factory.hpp); an unknown type is an error that lists the known ones."""
     types = layer_types()
     if layer_param.type not in types:
+        lower = {name.lower(): name for name in types}
+        near = difflib.get_close_matches(layer_param.type.lower(), lower, 1)
         raise CaffeError("Layer '%s': unknown layer type '%s': %s" % (layer_param.name, layer_param.type, (
             forks.how(layer_param.type) if layer_param.type in forks.FORKS else
-            "known types: %s" % ", ".join(sorted(types)))))
+            "%sknown types: %s" % ("did you mean '%s'? " % lower[near[0]] if near else "", ", ".join(sorted(types))))))
     if refusal := forks.refusal(layer_param):
         raise CaffeError("Layer '%s': %s" % (layer_param.name, refusal))
     return types[layer_param.type].create(layer_param)

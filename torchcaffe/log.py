@@ -3,19 +3,52 @@
     I1120 15:56:05.123456  4711 solver.cpp:218] Iteration 0, loss = 3.04452
 
 A line is tagged with the Caffe file its module answers to: torchcaffe/solver.py logs as solver.cpp. Severity below
-GLOG_minloglevel (0 info, 1 warning, 2 error, 3 fatal) is not printed, as in Caffe.
+GLOG_minloglevel (0 info, 1 warning, 2 error, 3 fatal) is not printed, as in Caffe. The command can keep them in a file too.
 """
 
 from __future__ import annotations
 
 import os
+import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from typing import TextIO
 
 from torchcaffe import common
+from torchcaffe.errors import CaffeError
 
 _SEVERITIES = {"I": 0, "W": 1, "E": 2, "F": 3}
 _FILES = {"__main__": "caffe", "lmdb_writer": "db_lmdb", "debug_info": "net"}  # modules whose Caffe file has another name
+_kept: list[TextIO] = []  # the file of `kept_in`, while there is one
+
+
+@contextmanager
+def kept_in(folder: str) -> Iterator[None]:
+    """Write every line into a new file of this folder too, named as glog names it; caffe.INFO becomes a link to it.
+
+    CaffeError for a folder that cannot be written to; glog would go on without the file.
+    """
+    began = datetime.now()
+    try:
+        name = "caffe.%s.%s.log.INFO.%s.%d" % (platform.node(), os.environ.get("USER", "invalid-user"),
+                                               began.strftime("%Y%m%d-%H%M%S"), os.getpid())
+        file = open(os.path.join(folder, name), "w", encoding="utf-8")
+        link, temporary = os.path.join(folder, "caffe.INFO"), os.path.join(folder, name + ".link")
+        os.symlink(name, temporary)
+        os.replace(temporary, link)
+    except OSError as e:
+        raise CaffeError("log folder '%s': %s; wanted a folder to keep the log in" % (folder, e.strerror or e)) from e
+    with file:
+        file.write("Log file created at: %s\nRunning on machine: %s\n"
+                   "Log line format: [IWEF]mmdd hh:mm:ss.uuuuuu threadid file:line] msg\n"
+                   % (began.strftime("%Y/%m/%d %H:%M:%S"), platform.node()))
+        _kept.append(file)
+        try:
+            yield
+        finally:
+            _kept.remove(file)
 
 
 def info(message: str, every: bool = False) -> None:
@@ -51,7 +84,11 @@ def _write(severity: str, message: str) -> None:
     stem = os.path.splitext(os.path.basename(caller.f_code.co_filename))[0]
     stem = caller.f_code.co_name if stem.startswith("tools_") else _FILES.get(stem, stem)  # a function there is a tool
     stamp = datetime.now().strftime("%m%d %H:%M:%S.%f")
-    sys.stderr.write("%s%s %5d %s.cpp:%d] %s\n" % (severity, stamp, os.getpid(), stem, caller.f_lineno, message))
+    line = "%s%s %5d %s.cpp:%d] %s\n" % (severity, stamp, os.getpid(), stem, caller.f_lineno, message)
+    sys.stderr.write(line)
+    for file in _kept:
+        file.write(line)
+        file.flush()
 
 
 def _least_shown() -> int:

@@ -10,7 +10,7 @@ import torch
 from torchcaffe import debug_info, files, graph, log, plan
 from torchcaffe.blob import Blob
 from torchcaffe.errors import CaffeError
-from torchcaffe.layer import Layer, create
+from torchcaffe.layer import Layer, create, naming
 from torchcaffe.proto import caffe_pb2
 
 AUTOMATIC = "(automatic)"  # what Caffe calls a top that the net adds, as to a loss without one
@@ -99,8 +99,9 @@ class Net:
         bottom = [self.blobs[n] for n in bottom_names]
         top = [self.blobs[n] for n in top_names]
         layer.check_counts(bottom, top)
-        layer.setup(bottom, top)
-        layer.reshape(bottom, top)
+        with naming(layer):
+            layer.setup(bottom, top)
+            layer.reshape(bottom, top)
         self._set_loss_weights(layer, top_names, top)
 
         specs = self._param_specs(layer)
@@ -230,8 +231,9 @@ class Net:
         layer, bottom, top = self.layers[i], self.bottom_vecs[i], self.top_vecs[i]
         for callback in self._callbacks["before_forward"]:
             callback(i)
-        layer.reshape(bottom, top)
-        layer.forward(bottom, top)
+        with naming(layer):
+            layer.reshape(bottom, top)
+            layer.forward(bottom, top)
         self._ran.add(i)
         loss = 0.0
         for blob, weight in zip(top, self.loss_weights[i]):
@@ -251,7 +253,8 @@ class Net:
             callback(i)
         layer = self.layers[i]
         try:
-            layer.backward(self.top_vecs[i], self.bottom_need_backward[i], self.bottom_vecs[i])
+            with naming(layer):
+                layer.backward(self.top_vecs[i], self.bottom_need_backward[i], self.bottom_vecs[i])
         except (AttributeError, IndexError) as e:
             if i in self._ran or layer.type == "Python":
                 raise
@@ -281,7 +284,8 @@ class Net:
     def reshape(self) -> None:
         """Give every blob the shape that follows from the input blobs' present shapes."""
         for layer, bottom, top in zip(self.layers, self.bottom_vecs, self.top_vecs):
-            layer.reshape(bottom, top)
+            with naming(layer):
+                layer.reshape(bottom, top)
 
     def add_callback(self, when: str, function: Callable[[int], None]) -> None:
         """Call function(layer index) before_forward, after_forward, before_backward or after_backward of every layer."""

@@ -72,7 +72,7 @@ def running_sum(values: torch.Tensor) -> torch.Tensor:
     Its CPU code adds them one after another to one float32, and what that loses shows: 167,500 places of ln 21 give
     509,015 instead of 509,958. The same order here gives the same number. Its GPU code adds in a tree, as torch does.
     """
-    if values.device.type != "cpu":
+    if values.device.type != "cpu" or not values.numel():
         return values.sum()
     return torch.from_numpy(np.add.accumulate(values.reshape(-1).numpy(), dtype=np.float32)[-1:]).reshape(())
 

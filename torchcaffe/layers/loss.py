@@ -114,8 +114,8 @@ class SigmoidCrossEntropyLoss(_Loss):
         self.valid = None if ignore is None else target.long() != ignore
         if self.valid is not None:
             losses = losses.where(self.valid, 0)
-        outer = bottom[0].shape[0]
-        self.divisor = self.normalizer(LOSS.BATCH_SIZE, outer, bottom[0].count // outer, self.valid)
+        outer, *others = bottom[0].shape
+        self.divisor = self.normalizer(LOSS.BATCH_SIZE, outer, prod(others), self.valid)
         top[0].value = running_sum(losses) / self.divisor
 
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:

@@ -14,8 +14,8 @@ GREY = (0.2125, 0.7154, 0.0721)  # scikit-image's weights of R, G and B
 
 
 def blobproto_to_array(blob: caffe_pb2.BlobProto, return_diff: bool = False) -> np.ndarray:
-    """A BlobProto's data (or diff) as a float array of its shape, e.g. a mean file as (1, 3, H, W)."""
-    values = np.array(blob.diff if return_diff else blob.data)
+    """A BlobProto's data (or diff) as a float64 array of its shape, e.g. a mean file as (1, 3, H, W)."""
+    values = np.array(blob.diff if return_diff else blob.data, np.float64)
     if blob.HasField("num") or blob.HasField("channels") or blob.HasField("height") or blob.HasField("width"):
         return values.reshape(blob.num, blob.channels, blob.height, blob.width)
     return values.reshape(tuple(blob.shape.dim))

@@ -161,10 +161,10 @@ class Net(net.Net):
         if set(arrays) != set(names):
             raise CaffeError("%s Got %s, wanted %s" % (mismatch, sorted(arrays), sorted(names)))
         for name, array in arrays.items():
-            if array.shape[0] != self.blobs[name].shape[0]:
-                raise CaffeError("%s: blob '%s' takes %d items, got %d"
-                                 % (size, name, self.blobs[name].shape[0], array.shape[0]))
-            getattr(self.blobs[name], half)[...] = array
+            blob, shape = self.blobs[name], np.shape(array)
+            if blob.shape and shape[:1] != blob.shape[:1]:  # what has no axes, as a loss, numpy checks
+                raise CaffeError("%s: blob '%s' has shape %s, got %s" % (size, name, blob.shape, shape))
+            getattr(blob, half)[...] = array
 
     def forward_all(self, blobs: Sequence[str] | None = None, **kwargs: np.ndarray) -> dict[str, np.ndarray]:
         """forward over any number of inputs, in batches; returns the outputs of all of them, stacked."""
