@@ -226,8 +226,7 @@ def main(arguments=None):
         photo_paths = [os.path.abspath(path) for path in options.photos]
         os.chdir(ours.folder)
         print(describe(recipe.use_device(options.gpu)))
-        if not os.path.isdir(out):
-            os.makedirs(out)
+        segfiles.make_folder(out)
         compare(ours, theirs, out, options.images, photo_paths)
     except KeyboardInterrupt:
         return 130

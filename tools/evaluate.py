@@ -213,8 +213,7 @@ def evaluate(what, out=None, processes=1, gpus=(), save=False, fresh=False):
         what.folder, 'run', 'evaluation-%s%s' % (what.variant + '-' if what.variant else '', stem))))
     if fresh:
         recipe.set_aside(folder)
-    if not os.path.isdir(folder):
-        os.makedirs(folder)
+    segfiles.make_folder(folder)
     with open(os.path.join(folder, '.lock'), 'a') as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -154,6 +154,5 @@ def write_solver(path, renamed):
     runlog.write_atomic(target, text)
     prefix = prototxt.read(target, caffe_pb2.SolverParameter()).snapshot_prefix
     snapshots = os.path.join(os.path.dirname(path), os.path.dirname(prefix))
-    if not os.path.isdir(snapshots):
-        os.makedirs(snapshots)
+    segfiles.make_folder(snapshots)
     return os.path.basename(target)

@@ -47,6 +47,15 @@ def how_to_get(prepare):
             % (prepare, os.environ.get('FCN_DATA') or 'unset: %s is used' % data_root()))
 
 
+def make_folder(path):
+    """Make a folder, and those it is in, if it is not there; another process may be making it, too."""
+    try:
+        os.makedirs(path)
+    except OSError:
+        if not os.path.isdir(path):
+            raise
+
+
 def read_list(path, remedy='write one id a line'):
     """The ids (or class names) of a text file, one a line, in its order. Blank lines and carriage returns are dropped.
 

@@ -120,8 +120,7 @@ class Run(object):
     def __enter__(self):
         if self.begin_anew:
             set_aside(self.folder)
-        if not os.path.isdir(os.path.dirname(self.prefix)):
-            os.makedirs(os.path.dirname(self.prefix))
+        segfiles.make_folder(os.path.dirname(self.prefix))
         self._lock = open(self.path('.lock'), 'a')
         fcntl.fcntl(self._lock, fcntl.F_SETFD, fcntl.FD_CLOEXEC)    # Python 2 would let the log's process hold it, too
         try:

@@ -6,6 +6,8 @@ import os
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+import segfiles
+
 LINE = 16       # pixels a line of text takes in the default font
 LETTER = 7      # pixels a letter of the default font takes at most on average; Pillow's own measure changed names
 
@@ -71,11 +73,7 @@ def save_atomic(image, path, **options):
     """Write a PIL image; its folder is made, and no half-written file is ever seen under `path`. options: of its save()."""
     path = os.path.abspath(path)
     folder = os.path.dirname(path)
-    try:
-        os.makedirs(folder)
-    except OSError:     # another process may have made it meanwhile
-        if not os.path.isdir(folder):
-            raise
+    segfiles.make_folder(folder)
     temporary = os.path.join(folder, '.%d.%s' % (os.getpid(), os.path.basename(path)))
     try:
         image.save(temporary, **options)

@@ -7,7 +7,7 @@ A tool takes its arguments and returns the exit code; what Caffe's CHECKs would 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torchcaffe import files, log, upgrade
 from torchcaffe.errors import CaffeError
@@ -23,35 +23,26 @@ DRAW_FLAGS = {
 
 def upgrade_net_proto_text(argv: Sequence[str]) -> int:
     """Bring an old net definition (prototxt) to today's form: IN OUT."""
-    if len(argv) != 2:
-        log.error("Usage: upgrade_net_proto_text v0_net_proto_file_in net_proto_file_out")
-        return 1
-    net = files.read_text(argv[0], caffe_pb2.NetParameter())
-    old = copy.deepcopy(net)
-    complete = upgrade.upgrade_net(net, argv[0])
-    if net == old:
-        log.error("File already in latest proto format: %s" % argv[0])
-    files.write_file(argv[1], [str(net).encode()])
-    log.info("Wrote upgraded NetParameter text proto to %s" % argv[1])
-    return _status(complete)
+    return _upgrade_net(argv, "text", files.read_text, lambda path, net: files.write_file(path, [str(net).encode()]))
 
 
 def upgrade_net_proto_binary(argv: Sequence[str]) -> int:
     """Bring an old binary net (caffemodel) to today's form, weights included: IN OUT."""
+    return _upgrade_net(argv, "binary", files.read_binary, files.write_net)
+
+
+def _upgrade_net(argv: Sequence[str], form: str, read: Callable[..., caffe_pb2.NetParameter],
+                 write: Callable[[str, caffe_pb2.NetParameter], None]) -> int:
     if len(argv) != 2:
-        log.error("Usage: upgrade_net_proto_binary v0_net_proto_file_in net_proto_file_out")
+        log.error("Usage: upgrade_net_proto_%s v0_net_proto_file_in net_proto_file_out" % form)
         return 1
-    net = files.read_binary(argv[0], caffe_pb2.NetParameter())
+    net = read(argv[0], caffe_pb2.NetParameter())
     old = copy.deepcopy(net)
     complete = upgrade.upgrade_net(net, argv[0])
     if net == old:
         log.error("File already in latest proto format: %s" % argv[0])
-    files.write_net(argv[1], net)
-    log.info("Wrote upgraded NetParameter binary proto to %s" % argv[1])
-    return _status(complete)
-
-
-def _status(complete: bool) -> int:
+    write(argv[1], net)
+    log.info("Wrote upgraded NetParameter %s proto to %s" % (form, argv[1]))
     if not complete:
         log.error("Encountered error(s) while upgrading prototxt; see details above.")
     return 0 if complete else 1
